@@ -1,0 +1,189 @@
+"""The Prefect server on this machine: joined when it runs, started when it does not.
+
+Prefect's own ephemeral server loses task runs under load and says "database is locked"; a real
+`prefect server` on SQLite does not. It is started once per home folder and lives until its last user ends.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, Generic, ParamSpec, TypeVar
+from urllib.parse import urlsplit
+
+import requests
+from prefect import Flow
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.actions import GlobalConcurrencyLimitUpdate
+from prefect.settings import PREFECT_API_KEY, PREFECT_API_URL, temporary_settings
+
+from flows.forms import explained
+from tasks import services
+from tasks.errors import ConfigurationError, LandrecordsError, OutsideUnreachable
+from tasks.settings import Settings, load_settings
+
+DEFAULT_PORT = 4200
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class Workload(Flow[P, R], Generic[P, R]):
+    """A flow that, called as a plain function, finds or starts the Prefect server it needs."""
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the flow. Deployments do not pass here: their worker has its server already."""
+        with terminable(), prefect_api(load_settings()):
+            return super().__call__(*args, **kwargs)
+
+
+def workload(**options: Any) -> Callable[[Callable[P, R]], Workload[P, R]]:
+    """`@flow` for the workloads; takes the same options."""
+    return lambda function: Workload(explained(function), **options)
+
+
+class _OnPurpose(logging.Filter):
+    """Errors raised on purpose say in their sentence what happened and what to do: Prefect logs no traceback."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        error = record.exc_info[1] if record.exc_info else None
+        if isinstance(error, LandrecordsError):
+            record.msg, record.args, record.exc_info = "%s", (str(error),), None
+        return True
+
+
+for _name in ("prefect.flow_runs", "prefect.task_runs"):
+    logging.getLogger(_name).addFilter(_OnPurpose())
+
+
+@contextlib.contextmanager
+def terminable() -> Iterator[None]:
+    """SIGTERM ends the block like Ctrl-C does, so that rows are released; only where nobody else handles it."""
+    mine = threading.current_thread() is threading.main_thread() and (
+        signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    )
+    if not mine:
+        yield
+        return
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def _interrupt(_number: int, _frame: Any) -> None:
+    raise SystemExit(143)
+
+
+@contextlib.contextmanager
+def prefect_api(settings: Settings, *, port: int | None = None) -> Iterator[str]:
+    """Address of a Prefect API that answers, in force for the block.
+
+    The one configured (environment, profile, prefect.toml) when it answers; else, when none is configured
+    or it is on this machine, the local server of this home. Raises OutsideUnreachable for a remote one.
+
+    port   the local server must be started on this port, or ConfigurationError; None: any port will do
+    """
+    configured = PREFECT_API_URL.value()
+    if configured and answers(configured):
+        yield configured
+        return
+    if configured and urlsplit(configured).hostname not in {"127.0.0.1", "localhost", "::1"}:
+        raise OutsideUnreachable(
+            f"the Prefect API {configured} does not answer; start it, or unset PREFECT_API_URL for a local one."
+        )
+    near = (urlsplit(configured).port if configured else None) or DEFAULT_PORT
+    url = local_server(settings.home, ports=(port,) if port else (near, 0))
+    with temporary_settings({PREFECT_API_URL: url}):
+        yield url
+
+
+def is_of_home(api_url: str, home: Path) -> bool:
+    """Whether this is the address of the home's own server, which ends with its last user."""
+    facts = services.running(home / "prefect")
+    return facts is not None and facts["api_url"] == api_url
+
+
+def answers(api_url: str) -> bool:
+    """Whether a Prefect API is healthy at this address."""
+    key = PREFECT_API_KEY.value()
+    secret = key.get_secret_value() if hasattr(key, "get_secret_value") else key
+    headers = {"Authorization": f"Bearer {secret}"} if secret else {}
+    try:
+        return requests.get(f"{api_url.rstrip('/')}/health", timeout=5, headers=headers).status_code == 200
+    except requests.RequestException:
+        return False
+
+
+def local_server(home: Path, *, ports: Sequence[int] = (DEFAULT_PORT, 0)) -> str:
+    """API address of this home's Prefect server, kept until this process ends.
+
+    When nobody runs it, it is started on the first free of the ports (0: any).
+    """
+    folder = home / "prefect"
+    facts, started = services.hold(folder, lambda: _service(folder, _free_port(ports)))
+    if started:
+        _forget_slots(facts["api_url"])
+    return facts["api_url"]
+
+
+def _service(folder: Path, port: int) -> services.Service:
+    api_url = f"http://127.0.0.1:{port}/api"
+    return services.Service(
+        name="Prefect server",
+        folder=folder,
+        command=[
+            *(sys.executable, "-W", "ignore", "-m", "prefect", "server", "start"),
+            *("--host", "127.0.0.1", "--port", str(port), "--log-level", "WARNING"),
+        ],
+        probe=lambda: answers(api_url),
+        environment=server_environment(folder),
+        facts={"api_url": api_url, "ui_url": f"http://127.0.0.1:{port}"},
+        start_timeout_s=120,
+    )
+
+
+def server_environment(folder: Path) -> dict[str, str]:
+    """Settings measured to keep SQLite calm under thousands of task runs."""
+    return {
+        "PREFECT_HOME": str(folder),
+        "PREFECT_API_DATABASE_CONNECTION_URL": f"sqlite+aiosqlite:///{folder}/prefect.db",
+        "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_BATCH_SIZE": "200",
+        "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_READ_BATCH_SIZE": "50",
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "DO_NOT_TRACK": "1",
+        # a page that waits for its tag looks again every second rather than every ten
+        "PREFECT_SERVER_TASKS_TAG_CONCURRENCY_SLOT_WAIT_SECONDS": "1",
+        "PREFECT_API_URL": "",
+        # the UI asks the server it came from, on whatever port or through whatever tunnel (default: port 4200)
+        "PREFECT_SERVER_UI_API_URL": "/api",
+        "PYTHONWARNINGS": "ignore",
+    }
+
+
+def _free_port(wanted: Sequence[int]) -> int:
+    for port in wanted:
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            with contextlib.suppress(OSError):
+                probe.bind(("127.0.0.1", port))
+                return int(probe.getsockname()[1])
+    taken = " and ".join(str(port) for port in wanted)
+    raise ConfigurationError(f"port {taken} is taken by another program; choose another with --port.")
+
+
+def _forget_slots(api_url: str) -> None:
+    """A server that was just started has no running tasks: slots that killed ones held are given back.
+    Leases live in the server's memory, the number of taken slots in its database; the server's own `reset` of
+    a tag only revokes leases (3.8.8), so the number is set."""
+    none_taken = GlobalConcurrencyLimitUpdate(active_slots=0)
+    with temporary_settings({PREFECT_API_URL: api_url}), get_client(sync_client=True) as client:
+        for limit in client.read_concurrency_limits(limit=200, offset=0):
+            client.update_global_concurrency_limit(f"tag:{limit.tag}", none_taken)

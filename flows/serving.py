@@ -1,0 +1,111 @@
+"""`landrecords up`: the Prefect server, the sample portal and the deployments, served on this machine."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+from collections.abc import Iterator
+from typing import Any
+
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.actions import DeploymentScheduleCreate
+from prefect.client.schemas.schedules import CronSchedule
+from prefect.deployments.runner import RunnerDeployment
+from prefect.exceptions import ObjectNotFound
+from prefect.runner import Runner
+from prefect.settings import PREFECT_API_URL
+from prefect.types.entrypoint import EntrypointType
+from rich.console import Console
+
+from flows.demo import PORTAL_PORT, Portal, refuse_own_documents, sample_portal
+from flows.documents import documents
+from flows.local import prefect_api, terminable
+from tasks.postgres import open_database
+from tasks.settings import Settings, load_settings
+
+SAMPLE_DOCUMENTS = 200
+RUNS_AT_ONCE = 4
+CANCEL_TIMEOUT_S = 10.0
+
+
+def serve_all(port: int, portal_port: int = PORTAL_PORT) -> None:
+    """Blocks until Ctrl-C or SIGTERM; then everything that was started here ends.
+
+    Raises ConfigurationError when a port is taken or the database holds a user's own documents.
+    """
+    settings, configured = load_settings(), PREFECT_API_URL.value()
+    os.environ["LANDRECORDS_HOME"] = str(settings.home)  # the runs are processes that inherit it
+    with contextlib.ExitStack() as opened:
+        opened.enter_context(terminable())
+        refuse_own_documents(open_database(settings))
+        api = opened.enter_context(prefect_api(settings, port=port))
+        portal = opened.enter_context(sample_portal(settings.home, SAMPLE_DOCUMENTS, ports=(portal_port,)))
+        served = deployments(portal)
+        _say_where(settings, api, portal, exported=api == configured)
+        asyncio.run(_serve(served))
+
+
+def deployments(portal: Portal) -> list[RunnerDeployment]:
+    """The sample deployment of every workload."""
+    sample = documents.to_deployment(
+        name="sample",
+        parameters={"portal_url": portal.url, "index": str(portal.index), "requests_per_second": 20.0},
+        description="Documents of the sample portal. Run it as it is; a second run fetches nothing again.",
+        tags=["landrecords", "documents", "sample"],
+        schedules=_schedules("documents/sample"),
+        entrypoint_type=EntrypointType.MODULE_PATH,
+        concurrency_limit=1,
+    )
+    assert isinstance(sample, RunnerDeployment)  # noqa: S101 - there is no event loop here
+    return [sample]
+
+
+def _schedules(deployment: str) -> list[DeploymentScheduleCreate]:
+    """Those an operator gave the deployment, which applying it again would delete; at first a nightly one, off."""
+    with get_client(sync_client=True) as client:
+        try:
+            standing = client.read_deployment_by_name(deployment).schedules
+        except ObjectNotFound:
+            nightly = CronSchedule(cron="0 2 * * *", timezone="UTC")
+            return [DeploymentScheduleCreate(schedule=nightly, active=False)]
+    kept = ("schedule", "active", "parameters", "slug", "max_scheduled_runs")
+    return [DeploymentScheduleCreate(**{name: getattr(each, name) for name in kept}) for each in standing]
+
+
+async def _serve(served: list[RunnerDeployment]) -> None:
+    """Start the runs that are due until a signal comes; then those that go on are cancelled and end themselves.
+
+    `prefect.serve` takes a SIGTERM by stopping the runner from another thread's loop, pauses the deployments
+    for good when it ends, and on Ctrl-C kills its runs before they can release their rows.
+    """
+    runner = Runner(name="landrecords", limit=RUNS_AT_ONCE, pause_on_shutdown=False)
+    for deployment in served:
+        await runner.aadd_deployment(deployment)
+    running, stop = asyncio.create_task(runner.start()), asyncio.Event()
+    await asyncio.sleep(0)  # by now the runner has set its own handler of SIGTERM
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    await asyncio.wait([running, asyncio.create_task(stop.wait())], return_when=asyncio.FIRST_COMPLETED)
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(runner.cancel_all(), CANCEL_TIMEOUT_S)
+    running.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await running
+
+
+def _say_where(settings: Settings, api: str, portal: Portal, *, exported: bool) -> None:
+    console = Console(soft_wrap=True, highlight=False, markup=False)
+    for name, value in _places(settings, api, portal, exported=exported):
+        console.print(f"{name:<15} {value}")
+
+
+def _places(settings: Settings, api: str, portal: Portal, *, exported: bool) -> Iterator[tuple[str, Any]]:
+    yield "Prefect UI", api.removesuffix("/api")
+    yield "sample portal", portal.url
+    yield "store", settings.store
+    if not exported:
+        yield "other shells", f"export PREFECT_API_URL={api}"
+    yield "run it", "prefect deployment run documents/sample --watch"
+    yield "end it", "Ctrl-C"

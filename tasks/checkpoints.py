@@ -1,0 +1,481 @@
+"""Status columns are the checkpoints: claim, settle, release, renew. The one state machine of all workloads.
+
+    pending --claim--> in_progress --settle--> completed | failed | skipped
+    in_progress --settle(pending) | release | lapsed lease--> pending | claimed again
+    completed | failed | skipped --`retry` only--> pending
+
+A worker claims a page of rows when it starts on it, keeps the lease alive while it works, and settles items
+as they finish, in small batches. A file or object is durable before its row says so. A worker whose lease
+was taken by another sees zero rows settled and drops its result. Only the database's clock is used.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import logging
+import os
+import re
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import psycopg2
+from psycopg2 import sql
+
+from tasks import services
+from tasks.errors import OutsideUnreachable
+from tasks.postgres import Database, first_line, sql_text
+from tasks.records import MAX_ATTEMPTS, Outcome, Reason, Status
+
+log = logging.getLogger(__name__)
+
+LEASE_S = 60.0
+RENEW_EVERY_S = 15.0
+RENEW_AGAIN_S = 1.0
+ERROR_CHARS = 500
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step of a workload's rows.
+
+    name      "" for a workload of a single step: its columns have no prefix
+    requires  SQL that must hold before the step may be claimed; equal to what the migration said
+    order     claim order, as in the migration's index
+    later     names of the steps that build on this one; they go back with it on `retry`
+    """
+
+    table: str
+    name: str = ""
+    requires: str = "true"
+    order: str = "id"
+    later: tuple[str, ...] = ()
+    backoff_s: float = 2.0
+    backoff_cap_s: float = 300.0
+    max_attempts: int = MAX_ATTEMPTS
+
+    def column(self, field_name: str) -> str:
+        """`status` -> `download_status`, or plain for a single step."""
+        return f"{self.name}_{field_name}" if self.name else field_name
+
+    @property
+    def done_at(self) -> str:
+        """`downloaded_at`, `optimized_at`; `completed_at` for a single step."""
+        if not self.name:
+            return "completed_at"
+        return f"{self.name}d_at" if self.name.endswith("e") else f"{self.name}ed_at"
+
+    def statement(self, name: str, **parts: str | sql.Composable) -> sql.Composed:
+        """`tasks/sql/<name>.sql` with this step's table and columns filled in."""
+        names = {f: sql.Identifier(self.column(f)) for f in ("status", "attempts", "reason", "error")}
+        texts = {k: sql.SQL(v) if isinstance(v, str) else v for k, v in parts.items()}
+        return sql.SQL(sql_text(name)).format(
+            table=sql.Identifier(self.table),
+            done_at=sql.Identifier(self.done_at),
+            requires=sql.SQL(self.requires),
+            order=sql.SQL(self.order),
+            **{**names, **texts},
+        )
+
+
+@dataclass(frozen=True)
+class Scope:
+    """Which rows a run may take: an SQL condition over bare column names and its parameters."""
+
+    where: str = "true"
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+
+    def and_ids(self, ids: Sequence[int]) -> Scope:
+        """The same, narrowed to these rows."""
+        return Scope(f"id = ANY(%(only_ids)s) AND ({self.where})", {**self.parameters, "only_ids": list(ids)})
+
+
+# --- who is working ---
+
+
+@cache
+def machine() -> str:
+    """This machine and process space; two that share a pid space share this name."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text()[:8]
+        space = Path("/proc/self/ns/pid").readlink().name.strip("pid:[]")
+    except OSError:
+        boot, space = "0", "0"
+    return f"{socket.gethostname()}/{boot}/{space}"
+
+
+_numbers = itertools.count(1)
+
+
+def new_owner() -> str:
+    """A name for one page of work that says which process does it: machine/pid/start/number."""
+    pid = os.getpid()
+    return f"{machine()}/{pid}/{services.process_started(pid)}/{next(_numbers)}"
+
+
+def is_dead(owner: str) -> bool:
+    """True when the owner was a process of this machine that has ended. Others are judged by their lease."""
+    name, *process = owner.rsplit("/", 3)
+    return name == machine() and services.process_started(int(process[0])) != process[1]
+
+
+# --- the queue of one step ---
+
+
+class Queue:
+    """One step of one table, as a run sees it. Safe for threads."""
+
+    def __init__(self, database: Database, step: Step, *, run_id: str, lease_s: float = LEASE_S) -> None:
+        self.database = database
+        self.step = step
+        self.run_id = run_id
+        self.lease_s = lease_s
+        self._types: dict[str, str] = {}
+
+    def claim(self, limit: int, scope: Scope | None = None, *, columns: str = "item.*") -> Page:
+        """A page of at most `limit` due rows, owned by this process until settled or released."""
+        scope = scope or Scope()
+        owner = new_owner()
+        statement = self.step.statement("claim", scope=scope.where, columns=columns)
+        arguments = {
+            **scope.parameters,
+            "limit": limit,
+            "owner": owner,
+            "run_id": self.run_id,
+            "lease_s": self.lease_s,
+        }
+        with self.database.transaction() as cursor:
+            cursor.execute(statement, arguments)
+            names = [column.name for column in cursor.description or ()]
+            rows = [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+        return Page(self, owner, rows)
+
+    def settle_statement(self, batch: list[Outcome]) -> tuple[sql.Composed, dict[str, Any]]:
+        """The statement that settles outcomes of equal `values` columns, and its arguments but the owner."""
+        extra = sorted(batch[0].values)
+        types = self._column_types() if extra else {}
+        statement = self.step.statement(
+            "settle",
+            assignments=sql.Composed([sql.SQL(", {0} = given.{0}").format(sql.Identifier(c)) for c in extra]),
+            arrays=sql.Composed(
+                [sql.SQL(", {}::{}[]").format(sql.Placeholder("_" + c), sql.SQL(types[c])) for c in extra]
+            ),
+            names=sql.Composed([sql.SQL(", {}").format(sql.Identifier(c)) for c in extra]),
+        )
+        arguments: dict[str, Any] = {
+            "id": _words(o.id for o in batch),
+            "status": _words(o.status for o in batch),
+            "reason": _nullable(o.reason for o in batch),
+            "error": _nullable(_storable(o.error)[:ERROR_CHARS] if o.error else None for o in batch),
+            "cost": _words(int(o.costs_attempt) for o in batch),
+            "retry_in_s": _nullable(o.retry_in_s for o in batch),
+            "max_attempts": self.step.max_attempts,
+            "backoff_s": self.step.backoff_s,
+            "backoff_cap_s": self.step.backoff_cap_s,
+        }
+        arguments |= {"_" + c: _nullable(_for_postgres(o.values[c]) for o in batch) for c in extra}
+        return statement, arguments
+
+    def _column_types(self) -> dict[str, str]:
+        if not self._types:
+            self._types = dict(self.database.rows(sql_text("column_types"), (self.step.table,)))
+        return self._types
+
+    def due_in_s(self, scope: Scope | None = None) -> float | None:
+        """Seconds until the next pending row of the scope is due; 0 when one is, None when there is none."""
+        scope = scope or Scope()
+        statement = self.step.statement("due", scope=scope.where)
+        delay = self.database.rows(statement, dict(scope.parameters))[0][0]
+        return None if delay is None else max(0.0, float(delay))
+
+    def count_due(self, scope: Scope | None = None, *, at_most: int | None = None) -> int:
+        """Rows of the scope still to be taken in this step, due now or later (stops counting at `at_most`)."""
+        scope = scope or Scope()
+        statement = self.step.statement("count_due", scope=scope.where)
+        return int(self.database.rows(statement, {**scope.parameters, "at_most": at_most})[0][0])
+
+    def due_ids(self, scope: Scope | None = None) -> list[int]:
+        """Ids of the scope's pending rows that are due now, in claim order."""
+        scope = scope or Scope()
+        rows = self.database.rows(self.step.statement("due_ids", scope=scope.where), dict(scope.parameters))
+        return [int(row[0]) for row in rows]
+
+    def release_dead(self) -> int:
+        """Give back the rows of this machine's processes that were killed; returns how many.
+
+        Leases would lapse by themselves after a minute; this only saves the wait.
+        """
+        held = self.database.rows(self.step.statement("owners"))
+        dead = [owner for (owner,) in held if is_dead(owner)]
+        if not dead:
+            return 0
+        with self.database.transaction() as cursor:
+            cursor.execute(self.step.statement("release_dead"), {"owners": dead})
+            return cursor.rowcount
+
+    def retry(
+        self,
+        scope: Scope | None = None,
+        *,
+        statuses: Iterable[Status] = (Status.FAILED,),
+        limit: int | None = None,
+        take: bool = False,
+    ) -> int:
+        """The explicit way back: final rows of the scope become pending, with their later steps.
+
+        limit  at most so many, in claim order
+        take   they become rows of this run
+        """
+        scope = scope or Scope()
+        steps = (self.step, *(Step(self.step.table, name) for name in self.step.later))
+        reset = ", ".join(_reset(step) for step in steps) + (", run_id = %(run_id)s" if take else "")
+        arguments = {
+            **scope.parameters,
+            "statuses": [str(s) for s in statuses],
+            "limit": limit,
+            "run_id": self.run_id,
+        }
+        with self.database.transaction() as cursor:
+            cursor.execute("SET LOCAL landrecords.explicit = 'on'")
+            cursor.execute(self.step.statement("retry", scope=scope.where, reset=reset), arguments)
+            return cursor.rowcount
+
+
+def _reset(step: Step) -> str:
+    return (
+        f"{step.column('status')} = 'pending', {step.column('attempts')} = 0, {step.column('reason')} = NULL, "
+        f"{step.column('error')} = NULL, {step.done_at} = NULL"
+    )
+
+
+# --- a claimed page ---
+
+
+class Page:
+    """Rows this process owns. Use as a context manager: at the end, what is not settled is released.
+
+    rows      the claimed rows, in claim order
+    settled   status -> count, as the database accepted them
+    final     id -> final status of the rows settled for good
+    again     rows that went back to pending: id -> seconds until they are due
+    lost      ids whose lease another worker took; their results were dropped
+    listener  told of every outcome the database accepted, with the status it got there
+    """
+
+    BATCH = 1000
+    FLUSH_AFTER_S = 0.5
+    DATABASE_PATIENCE_S = 45.0
+
+    def __init__(self, queue: Queue, owner: str, rows: list[Row]) -> None:
+        self.queue = queue
+        self.owner = owner
+        self.rows = rows
+        self.settled: dict[str, int] = {}
+        self.final: dict[int, str] = {}
+        self.again: dict[int, float] = {}
+        self.lost: set[int] = set()
+        self.listener: Callable[[Outcome, str], None] = lambda _outcome, _status: None
+        self._open: set[int] = {row["id"] for row in rows}
+        self._waiting: dict[int, Outcome] = {}
+        self._last_flush = time.monotonic()
+        self._lock = threading.RLock()
+
+    def __enter__(self) -> Page:
+        _heart.beat_for(self)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None) -> None:
+        try:
+            self.flush()
+            self.release()
+        except OutsideUnreachable:
+            if kind is None:
+                raise
+            log.warning("the database went away; leases of %d rows lapse by themselves", len(self._open))
+        finally:
+            _heart.stop_for(self)
+
+    def settle(self, outcome: Outcome) -> None:
+        """Write what became of one item, with the next micro-batch (at most 0.5 s later).
+
+        Raises ValueError for an item that is not of this page, or was settled before.
+        """
+        with self._lock:
+            if outcome.id not in self._open:
+                raise ValueError(f"item {outcome.id} is not open on this page")
+            self._open.discard(outcome.id)
+            self._waiting[outcome.id] = outcome
+            if len(self._waiting) >= self.BATCH:
+                self.flush()
+            else:
+                self.flush_if_late()
+
+    def flush_if_late(self) -> None:
+        """Write what waits when the last write was more than FLUSH_AFTER_S ago."""
+        if time.monotonic() - self._last_flush >= self.FLUSH_AFTER_S:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write every waiting outcome now; waits out a database restart as long as the lease may hold."""
+        with self._lock:
+            self._last_flush = time.monotonic()
+            for group in _by_columns(self._waiting.values()):
+                self._write(group)
+
+    def release(self) -> None:
+        """Give back what is neither settled nor waiting; costs no attempt."""
+        with self._lock:
+            ids, self._open = sorted(self._open), set()
+            if ids:
+                statement, arguments = self.queue.step.statement("release"), {"ids": ids, "owner": self.owner}
+                patiently(lambda: self.queue.database.rows(statement, arguments), self.DATABASE_PATIENCE_S)
+
+    def renew(self) -> None:
+        """Extend the lease of what is still open or waiting (the heartbeat calls this)."""
+        ids = sorted({*self._open.copy(), *self._waiting.copy()})
+        if ids:
+            statement = self.queue.step.statement("renew")
+            arguments = {"ids": ids, "owner": self.owner, "lease_s": self.queue.lease_s}
+            self.queue.database.rows(statement, arguments)
+
+    def _write(self, batch: list[Outcome]) -> None:
+        statement, arguments = self.queue.settle_statement(batch)
+        arguments["owner"] = self.owner
+        try:
+            written = patiently(lambda: self.queue.database.rows(statement, arguments), self.DATABASE_PATIENCE_S)
+        except (psycopg2.DataError, psycopg2.IntegrityError) as exc:
+            self._write_in_parts(batch, exc)
+        else:
+            self._accepted(batch, written)
+
+    def _write_in_parts(self, batch: list[Outcome], refused: psycopg2.Error) -> None:
+        """Find the item whose values the database refuses; it fails, the others are settled."""
+        if len(batch) > 1:
+            middle = len(batch) // 2
+            self._write(batch[:middle])
+            self._write(batch[middle:])
+        elif not batch[0].values:
+            raise refused
+        else:
+            error = f"its results cannot be stored: {first_line(refused)}"
+            self._write([Outcome(batch[0].id, Status.FAILED, Reason.INTERNAL, error)])
+
+    def _accepted(self, batch: list[Outcome], written: list[tuple[int, str, float | None]]) -> None:
+        by_id = {outcome.id: outcome for outcome in batch}
+        self.lost |= by_id.keys() - {row[0] for row in written}
+        for outcome in batch:
+            self._waiting.pop(outcome.id, None)
+        for item, status, due_in_s in written:
+            self.settled[status] = self.settled.get(status, 0) + 1
+            if status == Status.PENDING:
+                self.again[item] = max(0.0, due_in_s or 0.0)
+            else:
+                self.final[item] = status
+            self.listener(by_id[item], status)
+
+
+def patiently(call: Callable[[], Any], patience_s: float) -> Any:
+    """The result of `call`, tried again while the database is away, for at most `patience_s`."""
+    deadline, pause_s = time.monotonic() + patience_s, 0.1
+    while True:
+        try:
+            return call()
+        except OutsideUnreachable:
+            if time.monotonic() + pause_s > deadline:
+                raise
+            time.sleep(pause_s)
+            pause_s = min(2.0, pause_s * 2)
+
+
+def _by_columns(batch: Iterable[Outcome]) -> list[list[Outcome]]:
+    groups: dict[frozenset[str], list[Outcome]] = {}
+    for outcome in batch:
+        groups.setdefault(frozenset(outcome.values), []).append(outcome)
+    return list(groups.values())
+
+
+def _words(values: Iterable[object]) -> str:
+    """An array of numbers or plain words as Postgres reads it; psycopg2 would quote them one by one."""
+    return f"{{{','.join(map(str, values))}}}"
+
+
+def _nullable(values: Iterable[Any]) -> list[Any]:
+    """An array; an empty one when all is NULL, since `unnest` fills shorter arrays up with NULL."""
+    items = list(values)
+    return items if any(item is not None for item in items) else []
+
+
+_NUL_IN_JSON = re.compile(r"(?<!\\)((?:\\\\)*)\\u0000")
+
+
+def _for_postgres(value: Any) -> Any:
+    if isinstance(value, dict | list):
+        return _storable(_NUL_IN_JSON.sub(r"\1", json.dumps(value, default=str, ensure_ascii=False)))
+    return _storable(value) if isinstance(value, str) else value
+
+
+def _storable(text: str) -> str:
+    # Postgres text holds neither NUL nor half a surrogate pair; a server's message or a file name may.
+    return str(text).replace("\0", "").encode(errors="replace").decode()
+
+
+# --- heartbeat: one thread per process renews every page it works on ---
+
+
+class _Heart:
+    def __init__(self) -> None:
+        self._due: dict[Page, float] = {}
+        self._changed = threading.Condition()
+        self._thread: threading.Thread | None = None
+
+    def beat_for(self, page: Page) -> None:
+        with self._changed:
+            self._due[page] = time.monotonic() + _renew_every_s(page)
+            self._changed.notify()
+            if self._thread is None or not self._thread.is_alive():
+                self._thread = threading.Thread(target=self._run, name="landrecords-heartbeat", daemon=True)
+                self._thread.start()
+
+    def stop_for(self, page: Page) -> None:
+        with self._changed:
+            self._due.pop(page, None)
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                if not self._due:
+                    self._thread = None
+                    return
+                page, due = min(self._due.items(), key=lambda entry: entry[1])
+                if due > time.monotonic():
+                    self._changed.wait(due - time.monotonic())
+                    continue
+            next_due = time.monotonic() + (_renew_every_s(page) if _renewed(page) else RENEW_AGAIN_S)
+            with self._changed:
+                if page in self._due:
+                    self._due[page] = next_due
+
+
+def _renew_every_s(page: Page) -> float:
+    return min(RENEW_EVERY_S, page.queue.lease_s / 4)
+
+
+def _renewed(page: Page) -> bool:
+    try:
+        page.renew()
+    except Exception as exc:  # noqa: BLE001 - one page's trouble must not let the leases of the others lapse
+        log.warning("lease not renewed: %s", exc)
+        return False
+    return True
+
+
+_heart = _Heart()

@@ -1,0 +1,65 @@
+"""Runs that were killed: Prefect shows them as running for ever and, for a minute, counts their pages as at work.
+
+The rows they held are given back by `Queue.release_dead`; this is the same for what Prefect keeps of them: the
+tag limits' slots, without which a run resumed at once would wait for a killed one's pages, and the state.
+"""
+
+from __future__ import annotations
+
+import logging
+from uuid import UUID
+
+import httpx
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
+from prefect.client.schemas.objects import State
+from prefect.exceptions import ObjectNotFound, PrefectException
+from prefect.states import Crashed
+
+from tasks.checkpoints import is_dead
+from tasks.postgres import Database
+
+log = logging.getLogger(__name__)
+
+_PAGES_READ = 200
+_UNKNOWN_BEFORE_S = 0.001  # how long a slot was taken enters an average; a killed run's time says nothing
+
+
+def end_dead_runs(database: Database, workload: str) -> int:
+    """End the runs of this machine's killed processes: crashed in Prefect, ended in the table; returns how many.
+
+    A Prefect server that is away is left alone: its leases lapse by themselves within 75 s.
+    """
+    found = database.rows(
+        "SELECT run_id, parameters ->> 'owner' FROM landrecords_runs WHERE ended_at IS NULL AND workload = %s",
+        (workload,),
+    )
+    dead = [run_id for run_id, owner in found if owner and is_dead(owner)]
+    if dead:
+        _end_in_prefect(dead)
+        database.rows("UPDATE landrecords_runs SET ended_at = now() WHERE run_id = ANY(%s)", (dead,))
+    return len(dead)
+
+
+def _end_in_prefect(run_ids: list[str]) -> None:
+    try:
+        with get_client(sync_client=True) as client:
+            for run_id in run_ids:
+                _end(client, UUID(run_id))
+    except (httpx.HTTPError, PrefectException, RuntimeError) as exc:
+        log.warning("killed runs not ended in Prefect: %s", exc)
+
+
+def _end(client: SyncPrefectClient, flow_run_id: UUID) -> None:
+    mine = FlowRunFilter(id=FlowRunFilterId(any_=[flow_run_id]))
+    offset = 0
+    while pages := client.read_task_runs(flow_run_filter=mine, limit=_PAGES_READ, offset=offset):
+        for page in pages:
+            if page.state is None or not page.state.is_final():
+                client.decrement_v1_concurrency_slots(page.tags, page.id, _UNKNOWN_BEFORE_S)
+        offset += len(pages)
+    state: State[None] = Crashed(message="its process was killed; a later run goes on with its documents")
+    try:
+        client.set_flow_run_state(flow_run_id, state, force=True)
+    except ObjectNotFound:
+        pass  # a run without this Prefect server

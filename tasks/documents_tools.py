@@ -1,0 +1,146 @@
+"""What one process needs to work on documents: made once per run and process, whatever runs the tasks."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+
+from tasks.checkpoints import Queue, Scope, Step
+from tasks.downloads import Exchange, HttpDoor
+from tasks.pacing import Clock, Gate, Level, host_of
+from tasks.pdf_facts import PdfFacts
+from tasks.pdf_workers import PdfWorkers
+from tasks.portal_profile import PortalProfile, load_profile
+from tasks.postgres import Database, open_database
+from tasks.settings import Settings, load_settings
+from tasks.spool import Spool
+from tasks.store import open_store
+from tasks.store_objects import Store
+from tasks.tally import Tally
+from tasks.workloads import DOWNLOAD, OPTIMIZE, UPLOAD
+
+STEPS = (DOWNLOAD, OPTIMIZE, UPLOAD)
+
+UPLOADERS = 8
+
+PAGES_AT_ONCE = 2
+"""Pages of one stage that work at the same time in one process: one ends while the next begins."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """What every page of a run must know. Small and free of secrets: it travels with each task.
+
+    scope        rows of the stage
+    workers      requests in flight at most
+    optimise     False: documents are stored as they came
+    """
+
+    run_id: str
+    portal_url: str
+    scope: Scope
+    workers: int = 5
+    optimise: bool = True
+    keep_page_mismatch: bool = False
+    profile: str | None = None
+    backoff_s: float = 2.0
+
+    @property
+    def fresh(self) -> Scope:
+        """Rows of the stage that this run has not taken yet."""
+        return self._narrowed("run_id IS DISTINCT FROM %(this_run)s")
+
+    @property
+    def again(self) -> Scope:
+        """Rows that this run took and that went back to pending."""
+        return self._narrowed("run_id = %(this_run)s")
+
+    def _narrowed(self, condition: str) -> Scope:
+        return Scope(f"{condition} AND ({self.scope.where})", {**self.scope.parameters, "this_run": self.run_id})
+
+
+def check_portal(portal_url: str, profile: str | None) -> None:
+    """Raises ConfigurationError for an address or a profile that cannot work, before anything is done."""
+    host_of(portal_url)
+    load_profile(profile, portal_url)
+
+
+class Toolbox:
+    """Database, clock, gate, doors, spool and store of one run in one process. Safe for threads.
+
+    claimed  rows each page has claimed, by step and number of the page, over all its attempts
+    facts    what the ladder found of documents that are still to be optimised
+    """
+
+    def __init__(self, job: Job, settings: Settings, database: Database, tally: Tally) -> None:
+        self.job = job
+        self.settings = settings
+        self.database = database
+        self.stop = threading.Event()
+        self.tally = tally
+        self.cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        self.slots = {step.name: threading.Semaphore(PAGES_AT_ONCE) for step in STEPS}
+        self.claimed = Counter[tuple[str, int]]()
+        self.facts: dict[int, PdfFacts] = {}
+        self.spool = Spool(settings.spool)
+        self.profile: PortalProfile = load_profile(job.profile, job.portal_url)
+        self.clock = Clock(database, host_of(job.portal_url), stop=self.stop)
+        self.gate = Gate(Level(maximum=job.workers, level=min(job.workers, 4)), stop=self.stop)
+        self.closing = ExitStack()
+        self.store: Store = self.closing.enter_context(open_store(settings.store, uploaders=UPLOADERS * PAGES_AT_ONCE))
+        self.door = self.closing.enter_context(
+            HttpDoor(before_request=self.clock.take, after_request=self._heard, stop=self.stop)
+        )
+        self.pdf: PdfWorkers = self.closing.enter_context(PdfWorkers(self.cores))
+
+    def queue(self, step: Step) -> Queue:
+        """The queue of one step, for this run."""
+        return Queue(self.database, replace(step, backoff_s=self.job.backoff_s), run_id=self.job.run_id)
+
+    def _heard(self, exchange: Exchange) -> None:
+        """Every answer teaches the gate; a server that asks for patience gets it from every worker."""
+        self.gate.record(seconds=exchange.seconds, overloaded=exchange.overloaded)
+        self.tally.level = self.gate.level.permitted
+        if exchange.retry_after_s is not None:
+            self.clock.hold(exchange.retry_after_s)
+
+    def close(self) -> None:
+        """Stop all loops and give everything back."""
+        self.stop.set()
+        self.closing.close()
+
+
+_toolboxes: dict[str, Toolbox] = {}
+_lock = threading.Lock()
+
+
+def toolbox(job: Job) -> Toolbox:
+    """The tools of this run in this process, made at the first call."""
+    with _lock:
+        if job.run_id not in _toolboxes:
+            settings = load_settings()
+            _toolboxes[job.run_id] = Toolbox(
+                job, settings, open_database(settings), Tally([step.name for step in STEPS])
+            )
+        return _toolboxes[job.run_id]
+
+
+@contextmanager
+def opened_toolbox(job: Job, database: Database, tally: Tally) -> Iterator[Toolbox]:
+    """The tools of the flow's own process; at the end every loop sees `stop`, then all is closed.
+
+    They stay where pages look for them until the next run: a page that starts late finds them stopped, and
+    makes no others.
+    """
+    with _lock:
+        for ended in [run_id for run_id, tools in _toolboxes.items() if tools.stop.is_set()]:
+            del _toolboxes[ended]
+        tools = _toolboxes[job.run_id] = Toolbox(job, load_settings(), database, tally)
+    try:
+        yield tools
+    finally:
+        tools.close()

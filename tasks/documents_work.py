@@ -1,0 +1,202 @@
+"""Which pages a documents run still has to do, and what it did: plain queries, no tasks."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from tasks.checkpoints import Scope, Step, patiently
+from tasks.documents import PageOrder
+from tasks.documents_tools import STEPS, Toolbox
+from tasks.errors import OutsideUnreachable
+from tasks.ghostscript import tool_versions
+from tasks.pipeline import PageResult
+from tasks.postgres import Database, sql_text
+from tasks.records import Reason, RunReport, Status
+from tasks.reporting import DATABASE_PATIENCE_S, Run, publish
+from tasks.tally import duration
+from tasks.workloads import DOWNLOAD, OPTIMIZE, UPLOAD
+
+PAGES_PER_RUN = 600
+"""Of each stage: about 1,800 task runs in all, which the Prefect server bears well."""
+
+LEFTOVER_PAGE = 50
+
+_SIGNS_OF_CHANGE = {Reason.PORTAL_ERROR, Reason.HTML_ERROR_PAGE, Reason.WRONG_TYPE}
+
+
+def prepare(tools: Toolbox) -> None:
+    """Make sure the store takes objects, then take back what killed processes of this machine held."""
+    tools.store.check()
+    for step in STEPS:
+        tools.queue(step).release_dead()
+    tools.spool.sweep(lambda items: _finished(tools.database, items))
+
+
+def _finished(database: Database, items: list[int]) -> set[int]:
+    """Of these, the rows that need no spooled file (any more); numbers without a row count too.
+
+    A row in progress is a living run's: its file lies here a moment before the row says so.
+    """
+    kept = database.rows(
+        "SELECT id FROM index_documents WHERE id = ANY(%s) AND download_status IN ('completed', 'in_progress')"
+        " AND upload_status <> 'completed'",
+        (items,),
+    )
+    return set(items) - {row[0] for row in kept}
+
+
+class Agenda:
+    """The pages of a run in the order they are done: what lies in the spool, new rows, rows to try again.
+
+    A run takes at most `limit` rows it did not take before; rows that go back to pending are its own and are
+    tried again in the same run once they are due. With `only_failed` it takes the rows that failed earlier, and
+    no new ones.
+    """
+
+    def __init__(self, tools: Toolbox, limit: int | None, *, only_failed: bool = False) -> None:
+        self._tools = tools
+        self._limit = 0 if only_failed else limit
+        self._numbers = itertools.count(1)
+        self._ordered: list[int] = []
+        self._expected = 0
+        if only_failed:
+            tools.tally.expected += sum(
+                tools.queue(step).retry(tools.job.scope, limit=limit, take=True) for step in (DOWNLOAD, UPLOAD)
+            )
+
+    def leftovers(self, step: Step) -> Iterator[PageResult]:
+        """Pages of documents in this spool that wait for `step`."""
+        queue, scope = self._tools.queue(step), self._in_spool()
+        ids = patiently(lambda: queue.due_ids(scope), DATABASE_PATIENCE_S)
+        self._tools.tally.expected += len(ids) if step is not DOWNLOAD else 0
+        for start in range(0, len(ids), LEFTOVER_PAGE):
+            yield PageResult(next(self._numbers), tuple(ids[start : start + LEFTOVER_PAGE]))
+
+    def downloads(self) -> Iterator[PageOrder]:
+        """Orders for rows to fetch: new ones within the limit, then those that are due again."""
+        queue, taken, left = self._tools.queue(DOWNLOAD), self._taken(), self._left()
+        fresh = patiently(lambda: queue.count_due(self._fresh(), at_most=left), DATABASE_PATIENCE_S)
+        self._expect(taken + fresh)
+        for order in self._orders(fresh, again=False):
+            self._ordered.append(order.number)
+            yield order
+        again = patiently(lambda: queue.count_due(self._again()), DATABASE_PATIENCE_S)
+        yield from self._orders(again, again=True)
+
+    def next_due_in_s(self) -> float | None:
+        """Seconds until something is due in any step; None when this run has nothing more to do."""
+        scopes = [(DOWNLOAD, self._again()), (OPTIMIZE, self._in_spool()), (UPLOAD, self._in_spool())]
+        if self._left() != 0:
+            scopes.append((DOWNLOAD, self._fresh()))
+        delays = [self._due_in_s(step, scope) for step, scope in scopes]
+        return min((d for d in delays if d is not None), default=None)
+
+    def _due_in_s(self, step: Step, scope: Scope) -> float | None:
+        queue = self._tools.queue(step)
+        delay_s: float | None = patiently(lambda: queue.due_in_s(scope), DATABASE_PATIENCE_S)
+        return delay_s
+
+    def _taken(self) -> int:
+        """New rows this run has taken; fewer than were ordered where some were not due yet or others took them."""
+        return sum(self._tools.claimed[DOWNLOAD.name, number] for number in self._ordered)
+
+    def _left(self) -> int | None:
+        return None if self._limit is None else max(0, self._limit - self._taken())
+
+    def _expect(self, rows: int) -> None:
+        """Tell the progress of new rows, each once."""
+        self._tools.tally.expected += max(0, rows - self._expected)
+        self._expected = max(rows, self._expected)
+
+    def _orders(self, rows: int, *, again: bool) -> Iterator[PageOrder]:
+        per_page = page_size(rows)
+        for start in range(0, rows, per_page):
+            yield PageOrder(next(self._numbers), min(per_page, rows - start), again=again)
+
+    def _fresh(self) -> Scope:
+        return self._tools.job.fresh
+
+    def _again(self) -> Scope:
+        return self._tools.job.again
+
+    def _in_spool(self) -> Scope:
+        return Scope("spool_id = %(spool_id)s", {"spool_id": self._tools.spool.identity})
+
+
+def page_size(rows: int) -> int:
+    """Rows a page: 10 to 50 for small runs, larger so that a big run stays within PAGES_PER_RUN."""
+    return max(10, min(50, math.ceil(rows / 20)), math.ceil(rows / PAGES_PER_RUN))
+
+
+def estimate(tools: Toolbox, limit: int | None, rate: float | None) -> dict[str, Any]:
+    """What a run would fetch: rows, requests, seconds at the dial, bytes as far as earlier documents tell."""
+    rows, requests, mean_bytes = tools.database.rows(
+        tools.queue(DOWNLOAD).step.statement("documents_estimate", scope=tools.job.scope.where),
+        {**tools.job.scope.parameters, "limit": limit},
+    )[0]
+    seconds = requests / rate if rate else None
+    return {
+        "documents": rows,
+        "requests": requests,
+        "requests_per_second": rate,
+        "seconds": round(seconds, 1) if seconds is not None else None,
+        "duration": duration(seconds) if seconds is not None else "unknown: no dial",
+        "bytes": int(rows * mean_bytes) if mean_bytes else None,
+    }
+
+
+def write_manifest(tools: Toolbox, report: RunReport) -> str | None:
+    """Put the run's provenance into the store: one JSON line an object it stored; returns its address.
+
+    Streamed from the table through a temporary file, so its size does not matter.
+    """
+    if not report.steps["upload"][Status.COMPLETED]:
+        return None
+    with tempfile.NamedTemporaryFile("w", suffix=".jsonl", dir=tools.spool.folder, encoding="utf-8") as file:
+        head = {"run_id": report.run_id, "workload": report.workload, "tools": tool_versions(tools.pdf)}
+        file.write(json.dumps(head) + "\n")
+        with tools.database.transaction(named="manifest") as cursor:
+            cursor.execute(sql_text("documents_manifest"), {"run_id": report.run_id})
+            for (entry,) in cursor:
+                file.write(json.dumps(entry, ensure_ascii=False) + "\n")
+        file.flush()
+        key = f"manifests/documents/{report.run_id}.jsonl"
+        stored = tools.store.put_replacing(key, Path(file.name), content_type="application/x-ndjson")
+    return stored.url
+
+
+def failures(database: Database, run_id: str, at_most: int = 200) -> list[dict[str, Any]]:
+    """The run's failed items, for the report's table."""
+    names = ("id", "book", "page", "instrument_number", "step", "reason", "error", "attempts")
+    rows = database.rows(sql_text("documents_failures"), {"run_id": run_id, "limit": at_most})
+    return [dict(zip(names, row, strict=True)) for row in rows]
+
+
+def closing_report(run: Run, tools: Toolbox) -> RunReport:
+    """Count, write the manifest, publish; then insist that the portal still is what it was."""
+    report: RunReport = patiently(lambda: run.report(sql_text("documents_counts")), DATABASE_PATIENCE_S)
+    manifest = patiently(lambda: write_manifest(tools, report), DATABASE_PATIENCE_S)
+    extra = f"\nManifest of this run: `{manifest}`\n" if manifest else ""
+    failed = patiently(lambda: failures(tools.database, run.run_id), DATABASE_PATIENCE_S)
+    publish(run, report, failed=failed, extra=extra)
+    insist_on_success(report)
+    return report
+
+
+def insist_on_success(report: RunReport) -> None:
+    """A run that fetched nothing because the portal changed fails aloud. Raises OutsideUnreachable."""
+    tried = report.counts[Status.FAILED] + report.counts[Status.PENDING]
+    if report.counts[Status.COMPLETED] or report.counts[Status.SKIPPED] or not tried:
+        return
+    if set(report.failures) and set(report.failures) <= _SIGNS_OF_CHANGE:
+        reasons = ", ".join(f"{reason} {n}" for reason, n in report.failures.items())
+        raise OutsideUnreachable(
+            f"not one of {tried} documents could be fetched ({reasons}): the portal has changed or answers errors; "
+            "look at a page by hand, correct the portal profile, then run `landrecords retry documents`."
+        )

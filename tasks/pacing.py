@@ -1,0 +1,294 @@
+"""How fast a host is asked, over all workers: a shared clock in Postgres, and concurrency that finds its level.
+
+The clock: a row per host from which a worker reserves its next few turns in one statement and spends them
+evenly spaced. A turn whose time has passed unused is forfeited, never saved up for a burst. `Retry-After`
+holds the row, so every worker on every machine waits.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from tasks.errors import ConfigurationError, StopRequested
+from tasks.postgres import Database, sql_text
+
+LONGEST_PAUSE_S = 0.5
+"""A worker that waits for a turn asks again after this long at the latest: the dial may have been turned."""
+
+SPAN_S = 0.25
+"""At most so many seconds of turns are reserved in one statement."""
+
+HORIZON_S = 0.25
+"""How far ahead of now the host may be reserved in all; bounds what is in hand when somebody holds the host."""
+
+LOOK_EVERY_S = 0.1
+"""What a worker knows of a hold is never older than this when it spends a turn."""
+
+LOOK_AHEAD_S = 0.02
+"""A worker that must look does so this long before its turn, so that looking does not make it late."""
+
+PACE = 0.995
+"""The clock runs half a percent slow. A request that comes late crowds those behind it: so much in hand, requests
+may be late by 5 ms and one turn before a second holds more than one above the dial."""
+
+
+def host_of(url: str) -> str:
+    """`host` or `host:port` of a URL, as used for clocks, dials and tags. Raises ConfigurationError."""
+    try:
+        parts = urlsplit(url)
+        port = f":{parts.port}" if parts.port else ""
+    except ValueError as exc:
+        raise ConfigurationError(f"{url!r} is not an address ({exc}); give http(s)://host[:port]/.") from exc
+    if parts.scheme not in {"http", "https"} or not parts.hostname:
+        raise ConfigurationError(f"{url!r} is not a web address; give http(s)://host[:port]/.")
+    return f"{parts.hostname}{port}"
+
+
+class Clock:
+    """The turns of one host for this process. Safe for threads.
+
+    waits_s    seconds all threads together have spent waiting for a turn
+    forfeited  turns that passed unused
+    """
+
+    def __init__(self, database: Database, host: str, *, stop: threading.Event | None = None) -> None:
+        self.host = host
+        self.waits_s = 0.0
+        self.forfeited = 0
+        self._database = database
+        self._stop = stop or threading.Event()
+        self._turns: deque[float] = deque()
+        self._waiting = 0
+        self._late_s = 0.0
+        self._held_until = 0.0
+        self._looked_at = 0.0
+        self._free_until = 0.0
+        self._time = _DatabaseTime()
+        self._lock = threading.Lock()  # of the fields; never held while waiting for anything
+        self._asking = threading.Lock()  # of the one thread that gets turns for all
+        self._reserve = sql_text("reserve_turns")
+        self._read = sql_text("read_clock")
+
+    def set_rate(self, turns_per_second: float | None) -> None:
+        """Turn the dial for every worker of the host; None lifts the limit."""
+        if turns_per_second is not None and not 0 < turns_per_second < math.inf:
+            raise ConfigurationError("requests_per_second must be above 0; leave it out for the dial as it is.")
+        arguments = {"host": self.host, "rate": turns_per_second, "in_hand_s": HORIZON_S + SPAN_S}
+        self._database.rows(sql_text("turn_dial"), arguments)
+
+    def rate(self) -> float | None:
+        """Turns per second as the host's row says; None when unlimited or not set yet."""
+        rows = self._database.rows(self._read, {"host": self.host})
+        return None if not rows or rows[0][0] is None else float(rows[0][0])
+
+    def hold(self, seconds: float) -> None:
+        """Nobody asks the host for so long: the server said Retry-After."""
+        self._learn_of_hold(seconds)
+        self._database.rows(sql_text("hold_host"), {"host": self.host, "seconds": seconds})
+
+    def take(self) -> None:
+        """Wait for a turn and spend it. Raises StopRequested when the run is ending."""
+        began = time.monotonic()
+        self._sleep(0)
+        if began < self._free_until:
+            return
+        while not self._spent(self._next_turn()):
+            pass
+        with self._lock:
+            self.waits_s += time.monotonic() - began
+
+    def _next_turn(self) -> float:
+        """The moment of a turn that is this thread's now."""
+        with self._lock:
+            self._waiting += 1
+        try:
+            with self._asking:
+                while (turn := self._from_hand()) is None:
+                    self._sleep(self._ask())
+                return turn
+        finally:
+            with self._lock:
+                self._waiting -= 1
+
+    def _from_hand(self) -> float | None:
+        with self._lock:
+            now = time.monotonic()
+            if now < self._free_until:
+                return now
+            while self._turns and self._turns[0] < now - self._late_s:
+                self._turns.popleft()
+                self.forfeited += 1
+            return self._turns.popleft() if self._turns else None
+
+    def _spent(self, turn: float) -> bool:
+        """Wait until the turn has come; False when it is void, because the host is held or we are too late."""
+        self._sleep(turn - LOOK_AHEAD_S - time.monotonic())
+        if time.monotonic() - self._looked_at > LOOK_EVERY_S:
+            self._look()
+        self._sleep(turn - time.monotonic())
+        with self._lock:
+            now = time.monotonic()
+            if now < self._held_until:
+                return False
+            late = now > max(turn + self._late_s, self._free_until)
+            self.forfeited += late
+            return not late
+
+    def _look(self) -> None:
+        """Learn of a hold by another worker."""
+        self._looked_at = time.monotonic()
+        rows = self._database.rows(self._read, {"host": self.host})
+        if rows and rows[0][1] > 0:
+            self._learn_of_hold(rows[0][1])
+
+    def _learn_of_hold(self, seconds: float) -> None:
+        with self._lock:
+            self._turns.clear()
+            self._free_until = 0.0
+            self._held_until = max(self._held_until, time.monotonic() + seconds)
+
+    def _ask(self) -> float:
+        """Reserve a turn for every waiting thread, if there are free ones; seconds until it is worth asking again."""
+        arguments = {
+            "host": self.host,
+            "wanted": self._waiting,
+            "span_s": SPAN_S,
+            "horizon_s": HORIZON_S,
+            "pace": PACE,
+        }
+        rows = self._database.rows(self._reserve, arguments)
+        answered = time.monotonic()
+        if not rows:
+            self.set_rate(None)
+            return 0.0
+        rate, number, first, spacing_s, next_in_s, held_s, database_now = rows[0]
+        self._time.learn(answered, database_now)
+        self._looked_at = answered
+        if held_s > 0:
+            self._learn_of_hold(held_s)
+        elif rate is None:
+            self._free_until = answered + LOOK_EVERY_S
+        if number:
+            self._fill_hand(self._time.here(first), number, spacing_s)
+            return 0.0
+        # Between one and two thirds of the horizon before the next free turn: in time for it, and not all at once.
+        ahead_s = HORIZON_S * random.uniform(1 / 3, 1)  # noqa: S311 - spreads requests, keeps no secret
+        return min(LONGEST_PAUSE_S, max(0.002, next_in_s - ahead_s) if rate else float(held_s))
+
+    def _fill_hand(self, first: float, number: int, spacing_s: float) -> None:
+        with self._lock:
+            self._late_s = (spacing_s + 1 - PACE) / 2  # the other half is for the way to the server
+            self._turns.extend(first + i * spacing_s for i in range(number))
+
+    def _sleep(self, seconds: float) -> None:
+        if (seconds > 0 and self._stop.wait(seconds)) or self._stop.is_set():
+            raise StopRequested("the run is ending")
+
+
+class _DatabaseTime:
+    """The database's clock as seen from here. An answer can only be late, so the smallest difference is the truest."""
+
+    def __init__(self) -> None:
+        self._ahead_s = math.inf
+        self._learned_at = 0.0
+
+    def learn(self, answered: float, database_now: float) -> None:
+        """An answer that carried the database's time came at this moment of our monotonic clock."""
+        drift_s = 1e-4 * (answered - self._learned_at)
+        seen_s = answered - database_now
+        stepped = seen_s - self._ahead_s > 1.0  # somebody set the database's clock
+        self._ahead_s = seen_s if stepped else min(seen_s, self._ahead_s + drift_s)
+        self._learned_at = answered
+
+    def here(self, moment: float) -> float:
+        """A moment of the database's clock on our monotonic one."""
+        return moment + self._ahead_s
+
+
+# --- adaptive concurrency ---
+
+
+@dataclass
+class Level:
+    """The AIMD policy, pure: halve on overload, one more per healthy round while latency does not climb.
+
+    level          how many requests may be in flight (a float inside, so that small steps add up)
+    best_round_s   the shortest mean latency of a round so far: what "healthy" is measured against
+    """
+
+    minimum: int = 1
+    maximum: int = 8
+    level: float = 2.0
+    climb_factor: float = 2.0
+    best_round_s: float = float("inf")
+    _successes: int = 0
+    _latency_s: float = 0.0
+    _halved_at: float = float("-inf")
+
+    @property
+    def permitted(self) -> int:
+        """Requests in flight allowed now."""
+        return max(self.minimum, min(self.maximum, int(self.level)))
+
+    def record(self, *, started: float, ended: float, overloaded: bool) -> None:
+        """Learn from one finished request; times are seconds of one monotonic clock."""
+        if overloaded:
+            if started >= self._halved_at:  # what was in flight when we halved tells nothing new
+                self.level = max(float(self.minimum), self.permitted / 2)
+                self._halved_at = ended
+            self._successes, self._latency_s = 0, 0.0
+            return
+        self._successes += 1
+        self._latency_s += ended - started
+        if self._successes >= self.permitted:
+            self._end_round()
+
+    def _end_round(self) -> None:
+        mean_s = self._latency_s / self._successes
+        self._successes, self._latency_s = 0, 0.0
+        if mean_s > self.best_round_s * self.climb_factor:
+            self.best_round_s *= 1.1  # a server that became slower for good is not held against it for ever
+        else:
+            self.level = min(float(self.maximum), self.permitted + 1.0)
+        self.best_round_s = min(self.best_round_s, mean_s)
+
+
+class Gate:
+    """Lets as many threads through as the level permits. One per host and process."""
+
+    def __init__(self, level: Level, *, stop: threading.Event | None = None) -> None:
+        self.level = level
+        self.in_flight = 0
+        self._stop = stop or threading.Event()
+        self._changed = threading.Condition()
+
+    @contextmanager
+    def place(self) -> Iterator[None]:
+        """Hold one of the permitted places. Raises StopRequested when the run is ending."""
+        with self._changed:
+            while self.in_flight >= self.level.permitted:
+                self._changed.wait(0.2)
+                if self._stop.is_set():
+                    raise StopRequested("the run is ending")
+            self.in_flight += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self.in_flight -= 1
+                self._changed.notify()
+
+    def record(self, *, seconds: float, overloaded: bool) -> None:
+        """Tell the level how a request that just ended went."""
+        now = time.monotonic()
+        with self._changed:
+            self.level.record(started=now - seconds, ended=now, overloaded=overloaded)
+            self._changed.notify_all()

@@ -1,0 +1,1 @@
+"""Sample servers and deterministic sample data for the demo and the tests."""

@@ -1,0 +1,324 @@
+"""Local services that live exactly as long as somebody uses them (embedded Postgres, Prefect server).
+
+Every user holds a shared `flock` on the service's `holders` file. A supervisor process starts the program
+and waits for the exclusive lock: when it gets it, nobody is left and it ends the program. The kernel drops
+the lock of a process that was killed, so a SIGKILL of every user leaves nothing running.
+The supervisor has its own session, so signals to a user's process group do not reach the service.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from tasks.errors import OutsideUnreachable
+
+LINGER_S = 1.0
+"""How long a service outlives its last user, so that runs in a row share it."""
+
+STOP_TIMEOUT_S = 20.0
+"""How long a program may take to end in good order."""
+
+
+@dataclass(frozen=True)
+class Service:
+    """What to run and how to know that it works.
+
+    folder        state, log and locks; one service per folder
+    command       argument list, run in `folder`
+    probe         true when the service answers; called until it is or `start_timeout_s` passed
+    stop_signal   what ends the program in good order
+    facts         kept in the state file, given back to every user (an address, a port)
+    user          system user to run as, when the caller is root and the program refuses root
+    """
+
+    name: str
+    folder: Path
+    command: Sequence[str]
+    probe: Callable[[], bool]
+    stop_signal: signal.Signals = signal.SIGTERM
+    environment: Mapping[str, str] = field(default_factory=dict)
+    facts: Mapping[str, str] = field(default_factory=dict)
+    user: str | None = None
+    start_timeout_s: float = 60.0
+
+
+_lock = threading.Lock()
+_held: dict[Path, int] = {}
+_supervisors: list[subprocess.Popen[bytes]] = []
+"""Those this process started; kept so that ended ones are reaped and no warning is given for the others."""
+
+
+def hold(folder: Path, make: Callable[[], Service]) -> tuple[dict[str, str], bool]:
+    """Use the service of this folder until this process ends, starting it when nobody has.
+
+    Returns its facts and whether this call started it. `make` is called only to start one.
+    Raises OutsideUnreachable when it does not come up, naming the log.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with _lock:
+        if folder not in _held:
+            _held[folder] = _locked(folder / "holders", fcntl.LOCK_SH)
+        with _locked_file(folder / "starting") as starting:
+            facts = running(folder)
+            if facts is not None:
+                return facts, False
+            _end_leftovers(folder)
+            return _start(make(), starting), True
+
+
+def let_go(folder: Path) -> None:
+    """Stop using the service before this process ends (the supervisor stops it when nobody is left)."""
+    with _lock:
+        descriptor = _held.pop(folder, None)
+        if descriptor is not None:
+            os.close(descriptor)
+
+
+def running(folder: Path) -> dict[str, str] | None:
+    """Facts of the service if it was ready once and its supervisor and program are alive, else None."""
+    state = _state(folder)
+    alive = _lives(state, "program") and _lives(state, "supervisor")
+    return dict(state["facts"]) if alive and state["ready"] else None
+
+
+def wait_until_gone(folder: Path, timeout_s: float = 15.0) -> bool:
+    """True once nothing of the service runs any more."""
+
+    def gone() -> bool:
+        state = _state(folder)
+        return not _lives(state, "program") and not _lives(state, "supervisor")
+
+    return _wait_until(gone, timeout_s)
+
+
+def _wait_until(condition: Callable[[], bool], timeout_s: float) -> bool:
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.05)
+    return True
+
+
+def process_started(pid: int) -> str | None:
+    """Start time of a live process in clock ticks since boot, None when there is none. With the pid it
+    names a process for ever: numbers are reused, start times are not."""
+    return _start_time(pid)
+
+
+def _state(folder: Path) -> dict[str, Any]:
+    try:
+        return dict(json.loads((folder / "state.json").read_text()))
+    except (OSError, ValueError):
+        return {}
+
+
+def _lives(state: Mapping[str, Any], role: str) -> bool:
+    return state.get("boot") == _boot() and _start_time(state[role]) == state[f"{role}_started"]
+
+
+@cache
+def _boot() -> str:
+    """Names this start of the machine: after the next one, other processes have the numbers of ours."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return ""
+
+
+def _end_leftovers(folder: Path) -> None:
+    """End a service that was never ready because its starter was killed, and a program without supervisor."""
+    state = _state(folder)
+    _end_process(state, "supervisor", signal.SIGTERM)
+    _end_process(state, "program", signal.Signals(state.get("stop_signal", signal.SIGTERM)))
+
+
+def _end_process(state: Mapping[str, Any], role: str, stop_signal: signal.Signals) -> None:
+    for number in (stop_signal, signal.SIGKILL):
+        if _lives(state, role):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(state[role], number)
+            _wait_until(lambda: not _lives(state, role), STOP_TIMEOUT_S + 2)
+
+
+def _start(service: Service, starting: int) -> dict[str, str]:
+    """Run the supervisor. It shares the `starting` lock until its state file is written, so that a service
+    whose starter is killed meanwhile is still found by the next one."""
+    request = {
+        "command": list(service.command),
+        "environment": dict(service.environment),
+        "facts": dict(service.facts),
+        "stop_signal": int(service.stop_signal),
+        "user": service.user,
+        "starting": starting,
+    }
+    (service.folder / "state.json").unlink(missing_ok=True)
+    log = (service.folder / "log").open("ab")
+    with log:
+        supervisor = subprocess.Popen(
+            [sys.executable, "-m", "tasks.services", str(service.folder), json.dumps(request)],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+            pass_fds=[starting],
+            env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])},
+        )
+    _supervisors[:] = [s for s in _supervisors if s.poll() is None] + [supervisor]
+    _wait_for(service, supervisor)
+    return dict(service.facts)
+
+
+def _wait_for(service: Service, supervisor: subprocess.Popen[bytes]) -> None:
+    deadline = time.monotonic() + service.start_timeout_s
+    while time.monotonic() < deadline:
+        state = _state(service.folder)
+        if _lives(state, "program") and service.probe():
+            _write_state(service.folder, {**state, "ready": True})
+            return
+        if supervisor.poll() is not None:
+            break
+        time.sleep(0.05)
+    supervisor.terminate()
+    supervisor.wait(timeout=STOP_TIMEOUT_S + 2)
+    raise OutsideUnreachable(
+        f"the local {service.name} did not start; its log {service.folder / 'log'} says: "
+        f"{_last_line(service.folder / 'log')}"
+    )
+
+
+def _last_line(path: Path) -> str:
+    lines = path.read_text(errors="replace").strip().splitlines() if path.exists() else []
+    return lines[-1] if lines else "(nothing)"
+
+
+def _locked(path: Path, kind: int) -> int:
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    fcntl.flock(descriptor, kind)
+    return descriptor
+
+
+@contextlib.contextmanager
+def _locked_file(path: Path) -> Iterator[int]:
+    descriptor = _locked(path, fcntl.LOCK_EX)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _start_time(pid: int) -> str | None:
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return _start_time_without_proc(pid)
+    fields = stat.rpartition(")")[2].split()
+    return None if fields[0] in "ZX" else fields[19]
+
+
+def _start_time_without_proc(pid: int) -> str | None:
+    if Path("/proc/self/stat").exists():
+        return None
+    shown = subprocess.run(
+        ["ps", "-o", "lstart=", "-p", str(pid)], capture_output=True, text=True, check=False
+    )
+    return shown.stdout.strip() or None
+
+
+# --- the supervisor: `python -m tasks.services FOLDER REQUEST` ---
+
+
+def supervise(folder: Path, request: dict[str, Any]) -> int:
+    """Run the program until it ends, or until nobody holds the service any more."""
+    stopping = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: stopping.set())
+    signal.signal(signal.SIGINT, lambda *_: None)  # not SIG_IGN, which the program would inherit
+    program = _run_program(folder, request)
+    _write_state(folder, _first_state(program.pid, request))
+    os.close(request["starting"])
+    users = _wait_for_last_user(folder, program, stopping)
+    _end(program, signal.Signals(request["stop_signal"]))
+    if _state(folder).get("supervisor") == os.getpid():  # after a crash the next service may be up already
+        (folder / "state.json").unlink()
+    os.close(users)
+    return 0
+
+
+def _run_program(folder: Path, request: dict[str, Any]) -> subprocess.Popen[bytes]:
+    user = request["user"]
+    identity: dict[str, Any] = {"user": user, "group": _group_of(user), "extra_groups": []} if user else {}
+    environment = {**os.environ, **request["environment"]}
+    return subprocess.Popen(
+        request["command"], cwd=folder, env=environment, stdin=subprocess.DEVNULL, **identity
+    )
+
+
+def _group_of(user: str) -> int:
+    import pwd
+
+    return pwd.getpwnam(user).pw_gid
+
+
+def _first_state(pid: int, request: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "program": pid,
+        "program_started": _start_time(pid),
+        "supervisor": os.getpid(),
+        "supervisor_started": _start_time(os.getpid()),
+        "stop_signal": request["stop_signal"],
+        "boot": _boot(),
+        "facts": request["facts"],
+        "ready": False,
+    }
+
+
+def _write_state(folder: Path, state: Mapping[str, Any]) -> None:
+    temporary = folder / "state.json.new"
+    temporary.write_text(json.dumps(state))
+    temporary.replace(folder / "state.json")
+
+
+def _wait_for_last_user(folder: Path, program: subprocess.Popen[bytes], stopping: threading.Event) -> int:
+    """Returns once nobody held the service for LINGER_S, with the users' file locked so that nobody comes
+    meanwhile; or, unlocked, once the program ended by itself or a SIGTERM came."""
+    descriptor = os.open(folder / "holders", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    unused_since: float | None = None
+    while program.poll() is None and not stopping.wait(0.2):
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            unused_since = None
+            continue
+        unused_since = unused_since or time.monotonic()
+        if time.monotonic() - unused_since >= LINGER_S:
+            return descriptor
+        fcntl.flock(descriptor, fcntl.LOCK_UN)
+    return descriptor
+
+
+def _end(program: subprocess.Popen[bytes], stop_signal: signal.Signals) -> None:
+    if program.poll() is not None:
+        return
+    program.send_signal(stop_signal)
+    try:
+        program.wait(timeout=STOP_TIMEOUT_S)
+    except subprocess.TimeoutExpired:
+        program.kill()
+        program.wait()
+
+
+if __name__ == "__main__":
+    sys.exit(supervise(Path(sys.argv[1]), json.loads(sys.argv[2])))

@@ -1,0 +1,1 @@
+"""Every statement longer than a line; migrations beside."""

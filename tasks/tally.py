@@ -1,0 +1,105 @@
+"""Running counts of a run, for the terminal and the UI while it goes on. No input or output of its own."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Sequence
+
+from tasks.records import FINAL, Status
+
+
+class Tally:
+    """step -> status -> items, and bytes. Safe for threads.
+
+    expected   items the run means to take, once known
+    level      requests in flight that the host bears, where concurrency adapts
+    """
+
+    def __init__(self, steps: Sequence[str]) -> None:
+        self.steps = {step: Counter[str]() for step in steps}
+        self.expected = 0
+        self.bytes_in = 0
+        self.bytes_out = 0
+        self.level: int | None = None
+        self.began = time.monotonic()
+        self._lock = threading.Lock()
+
+    def add(self, step: str, status: str, *, bytes_in: int = 0, bytes_out: int = 0) -> None:
+        """Count one settled item of a step."""
+        with self._lock:
+            self.steps[step][str(status)] += 1
+            self.bytes_in += bytes_in
+            self.bytes_out += bytes_out
+
+    @property
+    def finished(self) -> int:
+        """Items that need no more work: final in the last step, failed in any, or skipped in the first."""
+        names = list(self.steps)
+        with self._lock:
+            through = sum(self.steps[names[-1]][s] for s in FINAL)
+            failed = sum(self.steps[name][Status.FAILED] for name in names[:-1])
+            skipped = self.steps[names[0]][Status.SKIPPED] if len(names) > 1 else 0
+        return through + failed + skipped
+
+    @property
+    def failed(self) -> int:
+        """Items that failed in some step."""
+        with self._lock:
+            return sum(counts[Status.FAILED] for counts in self.steps.values())
+
+    @property
+    def rate(self) -> float:
+        """Finished items per second since the run began."""
+        return self.finished / max(1e-9, time.monotonic() - self.began)
+
+    @property
+    def eta_s(self) -> float | None:
+        """Seconds to go at the rate so far; None before anything finished."""
+        left = max(0, self.expected - self.finished)
+        return left / self.rate if self.finished else None
+
+    @property
+    def percent(self) -> float:
+        """Share of the expected items that is finished, 0 to 100."""
+        return min(100.0, 100.0 * self.finished / self.expected) if self.expected else 0.0
+
+    def line(self) -> str:
+        """One line for logs and the UI."""
+        parts = [
+            f"{self.finished:,} of {self.expected:,} done",
+            f"{self.failed:,} failed",
+            f"{self.rate:.1f}/s",
+            f"{size(self.bytes_in)} in",
+            f"{size(self.bytes_out)} out",
+        ]
+        if self.level is not None:
+            parts.append(f"{self.level} at once")
+        if self.eta_s and self.expected:
+            parts.append(f"about {duration(self.eta_s)} to go")
+        return ", ".join(parts)
+
+
+def duration(seconds: float) -> str:
+    """`45 s`, `3 min 20 s`, `2 h 05 min`, `6 d 4 h`."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    if whole < 86400:
+        return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+    return f"{whole // 86400} d {whole % 86400 // 3600} h"
+
+
+def size(number_of_bytes: float) -> str:
+    """`812 B`, `4.1 MB`: decimal units, as disks and networks are sold."""
+    if number_of_bytes < 999.5:
+        return f"{number_of_bytes:.0f} B"
+    for unit in ("kB", "MB", "GB"):
+        number_of_bytes /= 1000
+        if number_of_bytes < 999.95:  # more would be said as 1000.0
+            return f"{number_of_bytes:.1f} {unit}"
+    number_of_bytes /= 1000
+    return f"{number_of_bytes:.1f} TB"
