@@ -70,9 +70,7 @@ def _spool(settings: Settings) -> str:
     folder = Spool(settings.spool).folder
     free = shutil.disk_usage(folder).free
     if free < ENOUGH_BYTES:
-        raise OutsideUnreachable(
-            f"{folder} has only {size(free)} free; make room or set LANDRECORDS_SPOOL_DIR."
-        )
+        raise OutsideUnreachable(f"{folder} has only {size(free)} free; make room or set LANDRECORDS_SPOOL_DIR.")
     return f"{folder}, {size(free)} free"
 
 

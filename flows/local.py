@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import signal
 import socket
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Generic, ParamSpec, TypeVar
@@ -46,6 +48,31 @@ class Workload(Flow[P, R], Generic[P, R]):
 def workload(**options: Any) -> Callable[[Callable[P, R]], Workload[P, R]]:
     """`@flow` for the workloads; takes the same options."""
     return lambda function: Workload(explained(function), **options)
+
+
+SERVED_BY = "LANDRECORDS_SERVED_BY"
+"""Environment variable: pid of the `landrecords up` whose child a flow run is."""
+
+LAST_WORDS_S = 5.0
+
+
+def _end_with_server() -> None:
+    """A run whose `landrecords up` was killed has lost portal and Prefect API, and would wait for them for ever
+    (Prefect 3.8.8): it is told to stop, releases its rows, and ends."""
+    server = os.getppid()
+    if os.environ.get(SERVED_BY) == str(server):
+        threading.Thread(target=_wait_for_the_end_of, args=(server,), name="parent", daemon=True).start()
+
+
+def _wait_for_the_end_of(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(LAST_WORDS_S)
+    os._exit(143)  # it waits for the API to take its state
+
+
+_end_with_server()
 
 
 class _OnPurpose(logging.Filter):
@@ -180,10 +207,10 @@ def _free_port(wanted: Sequence[int]) -> int:
 
 
 def _forget_slots(api_url: str) -> None:
-    """A server that was just started has no running tasks: slots that killed ones held are given back.
-    Leases live in the server's memory, the number of taken slots in its database; the server's own `reset` of
-    a tag only revokes leases (3.8.8), so the number is set."""
-    none_taken = GlobalConcurrencyLimitUpdate(active_slots=0)
+    """A server that was just started has no runs: slots that killed ones held are given back, those of tags and
+    those of deployments, which would never run again. Leases live in the server's memory, the number of
+    taken slots in its database; the server's own `reset` of a tag only revokes leases (3.8.8)."""
     with temporary_settings({PREFECT_API_URL: api_url}), get_client(sync_client=True) as client:
-        for limit in client.read_concurrency_limits(limit=200, offset=0):
-            client.update_global_concurrency_limit(f"tag:{limit.tag}", none_taken)
+        for limit in client.read_global_concurrency_limits(limit=200, offset=0):
+            if limit.active_slots and limit.name.startswith(("tag:", "deployment:")):
+                client.update_global_concurrency_limit(limit.name, GlobalConcurrencyLimitUpdate(active_slots=0))

@@ -21,7 +21,7 @@ from rich.console import Console
 
 from flows.demo import PORTAL_PORT, Portal, refuse_own_documents, sample_portal
 from flows.documents import documents
-from flows.local import prefect_api, terminable
+from flows.local import SERVED_BY, prefect_api, terminable
 from tasks.postgres import open_database
 from tasks.settings import Settings, load_settings
 
@@ -36,7 +36,8 @@ def serve_all(port: int, portal_port: int = PORTAL_PORT) -> None:
     Raises ConfigurationError when a port is taken or the database holds a user's own documents.
     """
     settings, configured = load_settings(), PREFECT_API_URL.value()
-    os.environ["LANDRECORDS_HOME"] = str(settings.home)  # the runs are processes that inherit it
+    # the runs are processes that inherit these
+    os.environ.update({"LANDRECORDS_HOME": str(settings.home), SERVED_BY: str(os.getpid())})
     with contextlib.ExitStack() as opened:
         opened.enter_context(terminable())
         refuse_own_documents(open_database(settings))

@@ -11,17 +11,15 @@ import threading
 import time
 from collections import deque
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from contextlib import contextmanager
-from itertools import chain, islice
+from itertools import islice
 from typing import Any, Generic
 
-import pycurl
-
 from tasks.bulk_answers import Trouble
+from tasks.bulk_flight import Flight
 from tasks.bulk_pace import Level, Pace, Turns
 from tasks.bulk_results import Failure, Got, Reader
 from tasks.bulk_transfer import Ask, K, Transfer, Wiring
-from tasks.errors import ConfigurationError, ItemError, RateLimited, StopRequested
+from tasks.errors import ItemError, StopRequested
 from tasks.http_sessions import sendable, trusted
 
 __all__ = ["Ask", "BulkDoor", "Failure", "Got", "Level", "Turns"]
@@ -29,18 +27,12 @@ __all__ = ["Ask", "BulkDoor", "Failure", "Got", "Level", "Turns"]
 TICK_S = 0.1
 """A round takes no longer: stops are seen, and the caller gets to settle what it has."""
 
-NAP_S = 0.001
-"""Waited for more to arrive when little has: looking at hundreds of transfers costs more than a few finished ones."""
-
 SHORTEST_WAIT_S = 0.0005
 
 SCOUTS = 4
-"""In flight until the first answer tells whether the host speaks HTTP/2: then the others share its connections."""
+"""In flight over TLS until the first answer tells whether the host speaks HTTP/2: then the others share connections.
 
-SELECTABLE = 1024
-"""select(2) knows no descriptors from here on (FD_SETSIZE); pycurl has no curl_multi_poll."""
-
-BLIND_WAIT_S = 0.002
+CURLOPT_PIPEWAIT would do it too, but lets the others' connect timeouts run while the first answer is slow."""
 
 
 class BulkDoor:
@@ -49,14 +41,16 @@ class BulkDoor:
     connections   transfers in flight at the most; over HTTP/2 they share few connections
     turns         the host's dial; None: nothing but Retry-After holds the door
     level         learns how many transfers do the host good; None: always `connections`
-    low_speed_*   a transfer slower than this many bytes/s over this window is given up; waiting for the
+    low_speed_*   a transfer slower than this many bytes/s over this many seconds is given up; waiting for the
                   first byte counts
-    max_bytes     of one body, as it travels and unpacked; larger ones are given up as soon as that is known
-    headers       sent to every host this door is asked for, not to another one by redirect
+    max_bytes     of one body, as it travels and unpacked; a larger one is given up as soon as that is known
+    headers       sent to every host this door is asked for; of them, a redirect shows another host only Accept,
+                  User-Agent and Referer
     allowed_hosts hosts that a redirect may lead to, besides the host that was asked
+    verify        True, the path of a certificate authority's file or folder, or False
     stop          once set, StopRequested within TICK_S; what is in flight is given up
 
-    Proxies are taken from the environment as curl does. Raises ConfigurationError for what cannot work at all.
+    Proxies are taken from the environment as curl does.
     """
 
     def __init__(
@@ -77,29 +71,157 @@ class BulkDoor:
         http2: bool = True,
         stop: threading.Event | None = None,
     ) -> None:
-        self._wiring = Wiring(
-            user_agent,
-            sendable(headers),
-            connect_timeout_s,
-            total_timeout_s,
-            low_speed_bytes_per_s,
-            low_speed_window_s,
-            max_bytes,
-            http2,
-            trusted(verify),
+        wiring = Wiring(
+            user_agent=user_agent,
+            headers=sendable(headers),
+            connect_timeout_s=connect_timeout_s,
+            total_timeout_s=total_timeout_s,
+            low_speed_bytes_per_s=low_speed_bytes_per_s,
+            low_speed_window_s=low_speed_window_s,
+            max_bytes=max_bytes,
+            http2=http2,
+            verify=trusted(verify),
         )
-        self.connections_opened = 0
+        self._stop = stop or threading.Event()
+        self._flight = Flight(wiring, connections, self._stop)
         self._pace = Pace(turns, level, connections)
         self._reader = Reader(max_bytes=max_bytes, allowed_hosts=allowed_hosts)
-        self._stop = stop or threading.Event()
-        self._in_use = threading.Lock()
-        self._in_flight: dict[pycurl.Curl, Transfer] = {}
         self._hopping: deque[Transfer] = deque()
-        self._idle: list[Transfer] = []
-        self._fatal: ConfigurationError | None = None
         self._scouting = http2
-        self._blind = False
-        self._multi = pycurl.CurlMulti()
-        self._multi.setopt(pycurl.M_MAXCONNECTS, connections)
-        self._multi.setopt(pycurl.M_PIPELINING, pycurl.PIPE_MULTIPLEX)
-        self._multi.setopt(pycurl.M_MAX_CONCURRENT_STREAMS, max(100, connections))
+        self._in_use = threading.Lock()
+
+    @property
+    def in_flight(self) -> int:
+        """Transfers under way at this moment; any thread may look."""
+        return len(self._flight)
+
+    @property
+    def connections_opened(self) -> int:
+        """So far, over all uses."""
+        return self._flight.connections_opened
+
+    def fetch_all(self, asks: Iterable[Ask[K]]) -> Iterator[Got[K] | Failure[K]]:
+        """Every ask's result, as they come. Errors as `rounds`."""
+        for results in self.rounds(asks):
+            yield from results
+
+    def rounds(self, asks: Iterable[Ask[K]]) -> Iterator[list[Got[K] | Failure[K]]]:
+        """Results as they come, several at a time; an empty list at least every TICK_S when there are none.
+
+        Asks are taken as places come free. While the caller works on a list nothing moves on, so work that takes
+        longer than some milliseconds belongs in another thread: turns would pass unused.
+        Raises StopRequested, or ConfigurationError when nothing can succeed; what was not handed back is then
+        not done. Leaving the iteration early gives up what is in flight.
+        """
+        if not self._in_use.acquire(blocking=False):
+            raise RuntimeError("a bulk door serves one thread at a time; open another one")
+        try:
+            yield from self._run(_Line(asks))
+        finally:
+            while self._hopping:
+                self._flight.rest(self._hopping.pop())
+            self._flight.abandon()
+            self._in_use.release()
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._flight.close()
+
+    def __enter__(self) -> BulkDoor:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def _run(self, line: _Line[K]) -> Iterator[list[Got[K] | Failure[K]]]:
+        """Places are filled again before the caller sees what came, so the host has work meanwhile."""
+        results: list[Got[K] | Failure[K]] = []
+        handed_s = time.monotonic()
+        while line or self._hopping or self._flight or results:
+            if self._stop.is_set():
+                yield results
+                raise StopRequested("The run is stopping; what was in flight is given up.")
+            unusable, due_s = self._start(line)
+            landed = self._flight.land()
+            if results or time.monotonic() - handed_s >= TICK_S:
+                yield results
+                handed_s = time.monotonic()
+            results = unusable + self._read(landed)
+            if not landed and not results:
+                self._flight.wait(max(0.0, due_s - time.monotonic()))
+
+    def _start(self, line: _Line[Any]) -> tuple[list[Any], float]:
+        """Fill the free places that have turns. Returns rows that cannot be asked, and when to start more."""
+        now_s = time.monotonic()
+        room = self._room(line)
+        line.fill(room - len(self._hopping))
+        wanted = min(room, len(self._hopping) + len(line.waiting))
+        granted = self._pace.take(wanted, now_s)
+        unusable = [bad for _ in range(granted) if (bad := self._start_one(line, now_s)) is not None]
+        wait_s = TICK_S if granted >= wanted else min(TICK_S, self._pace.wait_s(now_s))
+        return unusable, now_s + max(wait_s, SHORTEST_WAIT_S)
+
+    def _start_one(self, line: _Line[Any], now_s: float) -> Failure[Any] | None:
+        if self._hopping:
+            transfer = self._hopping.popleft()
+        else:
+            transfer = self._flight.idle()
+            try:
+                transfer.aim(line.waiting.popleft())
+            except ItemError as exc:
+                self._flight.rest(transfer)
+                return Failure(transfer.ask.id, exc, None, 0.0)
+        self._flight.start(transfer, now_s)
+        return None
+
+    def _room(self, line: _Line[Any]) -> int:
+        room = self._pace.room(len(self._flight))
+        if self._scouting:
+            line.fill(1)
+            self._scouting = bool(line.waiting) and line.waiting[0].url[:5].lower() == "https"
+            room = min(room, SCOUTS - len(self._flight)) if self._scouting else room
+        return room
+
+    def _read(self, landed: list[tuple[Transfer, Trouble | None]]) -> list[Any]:
+        results = []
+        for transfer, trouble in landed:
+            result = self._reader.read(transfer, trouble)
+            if self._pace.level is not None or not isinstance(result, Got):
+                self._learn(transfer, result)
+            if result is None:
+                self._hopping.append(transfer)
+            else:
+                self._flight.rest(transfer)
+                results.append(result)
+            self._scouting = False
+        self._pace.tell()
+        return results
+
+    def _learn(self, transfer: Transfer, result: Got[Any] | Failure[Any] | None) -> None:
+        """A refusal holds the door before anything else is started."""
+        failure = result if isinstance(result, Failure) else None
+        if failure is not None and failure.retry_after_s is not None:
+            self._pace.refused(failure.retry_after_s)
+        if self._pace.level is not None:
+            ended_s = transfer.started_s + transfer.answered_after_s()
+            overloaded = failure is not None and failure.overloaded
+            self._pace.level.record(started=transfer.started_s, ended=ended_s, overloaded=overloaded)
+
+
+class _Line(Generic[K]):
+    """Asks that wait for a place: only as many as there are places are taken from the caller's iterator."""
+
+    def __init__(self, asks: Iterable[Ask[K]]) -> None:
+        self.waiting: deque[Ask[K]] = deque()
+        self._source = iter(asks)
+        self._ended = False
+
+    def __bool__(self) -> bool:
+        return bool(self.waiting) or not self._ended
+
+    def fill(self, n: int) -> None:
+        """Have `n` waiting if there are so many."""
+        missing = n - len(self.waiting)
+        if missing > 0 and not self._ended:
+            self.waiting.extend(islice(self._source, missing))
+            self._ended = len(self.waiting) < n

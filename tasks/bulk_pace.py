@@ -6,6 +6,7 @@ transfers. `tasks.pacing` implements both protocols; a door does not import it.
 
 from __future__ import annotations
 
+import time
 from typing import Protocol
 
 TOLD_EVERY_S = 0.05
@@ -47,8 +48,8 @@ class Pace:
     """
 
     def __init__(self, turns: Turns | None, level: Level | None, connections: int) -> None:
+        self.level = level
         self._turns = turns
-        self._level = level
         self._connections = connections
         self._held_until = 0.0
         self._told_until = 0.0
@@ -56,9 +57,9 @@ class Pace:
 
     def room(self, in_flight: int) -> int:
         """Free places at the present level."""
-        if self._level is None:
+        if self.level is None:
             return self._connections - in_flight
-        return min(self._connections, self._level.permitted) - in_flight
+        return min(self._connections, self.level.permitted) - in_flight
 
     def take(self, wanted: int, now: float) -> int:
         """How many of `wanted` transfers start now."""
@@ -72,17 +73,16 @@ class Pace:
             return self._held_until - now
         return 0.0 if self._turns is None else max(0.0, self._turns.wait_s())
 
-    def record(self, *, started: float, ended: float, overloaded: bool) -> None:
-        if self._level is not None:
-            self._level.record(started=started, ended=ended, overloaded=overloaded)
-
-    def refused(self, wait_s: float, now: float) -> None:
+    def refused(self, wait_s: float) -> None:
         """An answer asked for patience: nothing starts from now on until it is over."""
-        self._held_until = max(self._held_until, now + wait_s)
+        self._held_until = max(self._held_until, time.monotonic() + wait_s)
 
-    def tell(self, now: float) -> None:
+    def tell(self) -> None:
         """Share the hold with everybody who asks this host; every round, so a longer one follows soon."""
-        if self._turns is None or self._held_until <= max(self._told_until, now) or now < self._tell_at:
+        if self._turns is None or self._held_until == self._told_until:
+            return
+        now = time.monotonic()
+        if now < self._tell_at or now >= self._held_until:
             return
         self._turns.hold(self._held_until - now)
         self._told_until, self._tell_at = self._held_until, now + TOLD_EVERY_S

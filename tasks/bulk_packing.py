@@ -25,7 +25,9 @@ def unpack(body: bytes, encoding: str, max_bytes: int, url: str) -> bytes:
     except OverflowError:
         raise too_large(url, max_bytes) from None
     except (zlib.error, EOFError):
-        raise TransientError(Reason.TRUNCATED, f"{shown(url)} came badly compressed; it is tried again later.") from None
+        raise TransientError(
+            Reason.TRUNCATED, f"{shown(url)} came badly compressed; it is tried again later."
+        ) from None
 
 
 def _is_zlib(body: bytes) -> bool:

@@ -129,9 +129,7 @@ class Reader:
     def _follow(self, transfer: Transfer, status: int, location: str) -> None:
         transfer.hops += 1
         if transfer.hops > MAX_HOPS:
-            raise TerminalError(
-                Reason.HTTP_ERROR, f"{shown(transfer.url)} redirects in circles; check the address."
-            )
+            raise TerminalError(Reason.HTTP_ERROR, f"{shown(transfer.url)} redirects in circles; check the address.")
         transfer.follow(status, location, self._allowed_hosts)
 
 

@@ -68,7 +68,6 @@ class Wiring:
             (pycurl.HTTPHEADER, header_lines(self.headers)),
             (pycurl.ACCEPT_ENCODING, ASKED_FOR),
             (pycurl.HTTP_CONTENT_DECODING, 0),
-            (pycurl.SUPPRESS_CONNECT_HEADERS, 1),
             (pycurl.CONNECTTIMEOUT_MS, round(self.connect_timeout_s * 1000)),
             (pycurl.TIMEOUT_MS, round(self.total_timeout_s * 1000)),
             (pycurl.LOW_SPEED_LIMIT, self.low_speed_bytes_per_s),
@@ -89,7 +88,19 @@ class Wiring:
 class Transfer:
     """A handle and what it is fetching. The body comes in `pieces`, packed as it travelled."""
 
-    __slots__ = ("_dressed", "_logged_in", "_request", "_wiring", "ask", "curl", "lines", "pieces", "started_s", "url")
+    __slots__ = (
+        "_dressed",
+        "_logged_in",
+        "_request",
+        "_wiring",
+        "ask",
+        "curl",
+        "hops",
+        "lines",
+        "pieces",
+        "started_s",
+        "url",
+    )
 
     def __init__(self, wiring: Wiring, opened: Callable[[int, int], int]) -> None:
         self._wiring = wiring
@@ -97,6 +108,7 @@ class Transfer:
         self._request: Request | None = None
         self.ask: Ask[Any] = Ask(None, "")
         self.url = ""
+        self.hops = 0
         self.started_s = 0.0
         self.lines: list[bytes] = []
         self.pieces: list[bytes] = []
@@ -110,7 +122,7 @@ class Transfer:
 
     def aim(self, ask: Ask[Any]) -> None:
         """Be ready to fetch `ask`. Raises TerminalError(bad_row) when its address cannot be asked."""
-        self.ask, self._request = ask, None
+        self.ask, self._request, self.hops = ask, None, 0
         if ask.etag or ask.last_modified:
             self._dress(self._wiring.headers)
         elif self._dressed:
@@ -132,6 +144,10 @@ class Transfer:
         self._dress(kept)
         self._log_in(hop.credentials)
         self._set_url(hop.url)
+
+    def answered_after_s(self) -> float:
+        """Seconds from the start until the answer began, or until the transfer failed without one."""
+        return float(self.curl.getinfo(pycurl.STARTTRANSFER_TIME) or self.curl.getinfo(pycurl.TOTAL_TIME))
 
     def clear(self) -> None:
         """Forget what came."""

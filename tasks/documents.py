@@ -18,7 +18,7 @@ from prefect.client.schemas.objects import State
 from tasks.checkpoints import Row, Scope, Step
 from tasks.documents_tools import UPLOADERS, Job, Toolbox, toolbox
 from tasks.downloads import Download
-from tasks.errors import ConfigurationError, TransientError
+from tasks.errors import ConfigurationError, StopRequested, TransientError
 from tasks.ghostscript import optimise as optimise_file
 from tasks.pdf_facts import PdfFacts, sha256_of
 from tasks.pipeline import PageResult, settle_all
@@ -42,9 +42,9 @@ class PageOrder:
 
 
 async def _worth_retrying(_task: Any, _run: Any, state: State[Any]) -> bool:
-    """A page is run again when something outside was away, not when the user must act."""
+    """A page is run again when something outside was away, not when the user must act or the run is ending."""
     error = await state.aresult(raise_on_failure=False)
-    return not isinstance(error, ConfigurationError)
+    return not isinstance(error, ConfigurationError | StopRequested)
 
 
 PAGE: dict[str, Any] = {
@@ -246,16 +246,24 @@ def _work_page(
             lost.append(outcome.id)
 
     with tools.slots[step.name]:
-        if tools.stop.is_set() or limit <= 0:
+        _refuse_when_stopped(tools)
+        if limit <= 0:
             return PageResult(number)
         with tools.queue(step).claim(limit, scope) as page:
             tools.claimed[step.name, number] += len(page.rows)
             page.listener = count
             settle_all(page, lambda row: do(tools, row), threads=threads, stop=tools.stop)
+    _refuse_when_stopped(tools)
     if lost:
         tools.queue(DOWNLOAD).retry(Scope().and_ids(lost), statuses=[Status.COMPLETED])
     passed = tuple(item for item, status in page.final.items() if status in PASSING[step.name])
     return PageResult(number, passed, page.settled)
+
+
+def _refuse_when_stopped(tools: Toolbox) -> None:
+    """A page that fails keeps the pages that wait for it from asking Prefect for a slot: the run ends sooner."""
+    if tools.stop.is_set():
+        raise StopRequested("the run is ending; what this page had not done is given back.")
 
 
 PASSING = {

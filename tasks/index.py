@@ -227,15 +227,13 @@ _UNMATCHED = "WHERE NOT EXISTS (SELECT FROM index_matched AS m WHERE m.line = s.
 
 
 def _new_value(name: str) -> sql.Composable:
-    special = {
-        # Where the document was found may stand here by now, and belongs to the stored file.
-        "source_url": "CASE WHEN s.source_url IS NULL OR d.download_status IN ('in_progress', 'completed')"
-        " THEN d.source_url ELSE s.source_url END",
-        # What was resolved stays, as long as the text is the same.
-        "related_items": "CASE WHEN d.related_items_raw IS DISTINCT FROM s.related_items_raw"
-        " OR d.related_items IS NULL THEN s.related_items ELSE d.related_items END",
-    }
-    return sql.SQL(special[name]) if name in special else sql.Identifier("s", name)
+    if name != "related_items":
+        return sql.Identifier("s", name)
+    # What was resolved stays, as long as the text is the same.
+    return sql.SQL(
+        "CASE WHEN d.related_items_raw IS DISTINCT FROM s.related_items_raw OR d.related_items IS NULL"
+        " THEN s.related_items ELSE d.related_items END"
+    )
 
 
 def _names(names: Sequence[str], table: str = "") -> sql.Composed:

@@ -251,8 +251,7 @@ def supervise(folder: Path, request: dict[str, Any]) -> int:
     os.close(request["starting"])
     users = _wait_for_last_user(folder, program, stopping)
     _end(program, signal.Signals(request["stop_signal"]))
-    if _state(folder).get("supervisor") == os.getpid():  # after a crash the next service may be up already
-        (folder / "state.json").unlink()
+    (folder / "state.json").unlink(missing_ok=True)
     os.close(users)
     return 0
 

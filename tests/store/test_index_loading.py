@@ -380,6 +380,15 @@ def test_loading_again_changes_nothing(load: Load, database: Database) -> None:
     assert rows(database, "index_documents::text, xmin::text") == before
 
 
+def test_new_rows_come_in_the_order_of_the_file(load: Load, database: Database) -> None:
+    """Claims follow the ids. Also when some rows are there already, which the others are told from by a join."""
+    load(lines("book,page", *(f"1,{n}" for n in range(2, 4000, 2))))
+    file = [n * 1009 % 4001 for n in range(1, 4001)]
+    assert counts(load(lines("book,page", *(f"1,{n}" for n in file)))) == (2001, 0, 1999, 0)
+    old = range(2, 4000, 2)
+    assert rows(database, "page")[1999:] == [n for n in file if n not in old]
+
+
 def test_changed_lines_change_index_columns_and_no_checkpoint(load: Load, database: Database) -> None:
     load(lines(HEADER + ",remarks", LINE + ",old", "1,4140,754,DEED,,same"))
     move(database, "in_progress")
@@ -397,15 +406,18 @@ def test_an_emptied_cell_empties_the_column(load: Load, database: Database) -> N
     assert rows(database, "city, download_priority") == [(None, 3)]
 
 
-def test_a_new_address_is_taken_until_the_document_is_fetched(load: Load, database: Database) -> None:
-    first = lines("book,page,source_url", "1,1,a.pdf", "1,2,a.pdf")
-    second = lines("book,page,source_url", "1,1,b.pdf", "1,2,b.pdf")
-    load(first)
+def test_a_new_address_is_taken_and_resets_nothing(load: Load, database: Database) -> None:
+    load(lines("book,page,source_url", "1,1,a.pdf", "1,2,a.pdf"))
     move(database, "in_progress", "page = 2")
     move(database, "completed", "page = 2")
-    assert counts(load(second)) == (0, 1, 1, 0)
-    assert counts(load(second)) == (0, 0, 2, 0)
-    assert rows(database, "source_url, download_status") == [("b.pdf", "pending"), ("a.pdf", "completed")]
+    assert counts(load(lines("book,page,source_url", "1,1,b.pdf", "1,2,b.pdf"))) == (0, 2, 0, 0)
+    assert rows(database, "source_url, download_status") == [("b.pdf", "pending"), ("b.pdf", "completed")]
+
+
+def test_an_index_without_addresses_leaves_them(load: Load, database: Database) -> None:
+    load(lines("source,book,page,source_url", "direct,1,1,a.pdf"))
+    assert counts(load(lines("source,book,page,city", "direct,1,1,Canton"))) == (0, 1, 0, 0)
+    assert rows(database, "source_url, city") == [("a.pdf", "Canton")]
 
 
 def test_two_loads_at_once_insert_each_row_once(load: Load, database: Database, tmp_path: Path) -> None:

@@ -143,7 +143,7 @@ def test_it_is_started_again_after_it_crashed(folder: Path) -> None:
     services.hold(folder, lambda: service(folder))
     for _ in range(3):
         os.kill(state(folder)["program"], signal.SIGKILL)
-        # at once, while the supervisor has not noticed yet: it must not remove what the new one writes
+        # at once, while the supervisor may not have noticed yet
         assert eventually(lambda: services.running(folder) is None)
         _, started = services.hold(folder, lambda: service(folder))
         assert started

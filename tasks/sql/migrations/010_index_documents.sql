@@ -89,7 +89,7 @@ CREATE TABLE index_documents (
     gcs_path text,
 
     -- Names a listed file that has no book and page; a hash, so that a URL of any length fits an index entry.
-    -- Set once, on insert: where the file was found later may be written to source_url without losing the row.
+    -- Set once, on insert.
     direct_key text,
 
     UNIQUE (book, page, source),
