@@ -1,7 +1,7 @@
 """Prefect blocks: where the database and the store are, when the environment does not say.
 
-Registered with `prefect block register -m flows.blocks` or by Prefect itself through the `prefect.collections`
-entry point, so this module imports nothing heavy.
+Prefect imports this module through the `prefect.collections` entry point whenever it starts, so it imports nothing
+heavy. A server of this machine knows the types by itself; others learn by `prefect block register -m flows.blocks`.
 """
 
 from __future__ import annotations
@@ -10,7 +10,9 @@ import os
 from typing import TypeVar
 
 from prefect.blocks.core import Block
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, ValidationError
+
+from tasks.errors import ConfigurationError, OutsideUnreachable
 
 DEFAULT = "default"
 
@@ -41,39 +43,57 @@ class LandrecordsPortal(Block):
     _block_type_name = "Landrecords Portal"
     _block_type_slug = "landrecords-portal"
 
-    url: str = Field(description="http or https address")
-    profile: str | None = Field(default=None, description="Portal profile: a name or a path")
+    url: str = Field(description="http(s) address of the portal")
+    profile: str | None = Field(default=None, description="Portal profile of another county: a name or a path")
 
 
 def fill_environment() -> None:
     """Take from the `default` blocks what the environment does not say; call inside a flow run."""
-    for variable, block in (
-        ("LANDRECORDS_DATABASE_URL", LandrecordsDatabase),
-        ("LANDRECORDS_STORE_URL", LandrecordsStore),
-    ):
-        if not os.environ.get(variable):
-            value = _default_url(block)
-            if value:
-                os.environ[variable] = value
+    database = _unless_said("LANDRECORDS_DATABASE_URL", LandrecordsDatabase)
+    if database is not None:
+        os.environ["LANDRECORDS_DATABASE_URL"] = database.url.get_secret_value()
+    store = _unless_said("LANDRECORDS_STORE_URL", LandrecordsStore)
+    if store is not None:
+        os.environ["LANDRECORDS_STORE_URL"] = store.url
 
 
-def _default_url(block: type[LandrecordsDatabase] | type[LandrecordsStore]) -> str | None:
-    try:
-        url = _load(block, DEFAULT).url
-    except ValueError:  # Prefect raises it for a block, or a block type, that does not exist
-        return None
-    return url.get_secret_value() if isinstance(url, SecretStr) else url
+def _unless_said(variable: str, block: type[B]) -> B | None:
+    return None if os.environ.get(variable) else _load(block, DEFAULT)
 
 
 def portal(address: str) -> tuple[str, str | None]:
-    """Address and profile of a portal given as an address or as `block:NAME`."""
+    """Address and profile of a portal given as an address or as `block:NAME`.
+
+    Raises ConfigurationError when there is no block of that name.
+    """
     if not address.startswith("block:"):
         return address, None
-    block = _load(LandrecordsPortal, address.removeprefix("block:"))
+    name = address.removeprefix("block:")
+    block = _load(LandrecordsPortal, name)
+    if block is None:
+        raise ConfigurationError(
+            f"there is no block {name!r} of type {LandrecordsPortal._block_type_name}; "
+            "make it on the UI's Blocks page, or give the portal's address instead."
+        )
     return block.url, block.profile
 
 
-def _load(block: type[B], name: str) -> B:
-    loaded = block.load(name, _sync=True)  # type: ignore[call-arg]  # a keyword of Prefect's sync wrapper
+def _load(block: type[B], name: str) -> B | None:
+    """The block of that name, None where there is none. Raises ConfigurationError, OutsideUnreachable."""
+    from httpx import HTTPError
+
+    try:
+        loaded = block.load(name, _sync=True)  # type: ignore[call-arg]  # a keyword of Prefect's sync wrapper
+    except ValidationError as exc:
+        fields = ", ".join(str(error["loc"][0]) for error in exc.errors())
+        raise ConfigurationError(
+            f"block {name!r} of type {block._block_type_name} lacks {fields}; correct it on the UI's Blocks page."
+        ) from exc
+    except ValueError:  # Prefect raises it for a block, or a block type, that does not exist
+        return None
+    except HTTPError as exc:
+        raise OutsideUnreachable(
+            f"the Prefect API does not give its blocks ({exc}); start it, or say everything by LANDRECORDS_* variables."
+        ) from exc
     assert isinstance(loaded, block)  # noqa: S101 - load answers its own class
     return loaded

@@ -71,7 +71,12 @@ def demo(
 
 @app.command()
 def up(
-    port: Annotated[int, typer.Option(min=1, max=65535, help="Port of the Prefect server and its UI")] = 4200,
+    port: Annotated[
+        int | None,
+        typer.Option(
+            min=1, max=65535, help="Port of the Prefect server and its UI (default: as configured, else 4200)"
+        ),
+    ] = None,
     portal_port: Annotated[int, typer.Option(min=1, max=65535, help="Port of the sample portal")] = 4280,
 ) -> None:
     """Serve the Prefect UI, a sample portal and the deployments on this machine, until Ctrl-C."""
@@ -203,7 +208,7 @@ def _print_items(items: Sequence[dict[str, Any]]) -> None:
 
 def main() -> None:
     """Entry point. Without arguments: say which commands there are."""
-    sys.exit(_guarded(lambda: app(sys.argv[1:] or ["--help"], standalone_mode=False)))
+    sys.exit(_guarded(lambda: app(sys.argv[1:] or ["--help"], prog_name="landrecords", standalone_mode=False)))
 
 
 def _guarded(command: Callable[[], Any]) -> int:

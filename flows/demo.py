@@ -149,8 +149,14 @@ def run_demo(documents: int, requests_per_second: float, *, keep: bool) -> int:
 
 
 def quiet_prefect() -> None:
-    """Prefect's own log lines would tear the progress bar apart; warnings still show."""
-    os.environ.setdefault("PREFECT_LOGGING_LEVEL", "WARNING")
+    """Prefect's own lines would tear the progress bar apart, so they go to its UI only; warnings still show.
+
+    Without a terminal there is no bar: then the run's lines show, one every ten seconds, and its pages' do not.
+    """
+    if sys.stderr.isatty():
+        os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "WARNING")
+    else:
+        os.environ.setdefault("PREFECT_LOGGING_LOGGERS_PREFECT_TASK_RUNS_LEVEL", "WARNING")
 
 
 # --- what it says at the end ---
@@ -193,11 +199,13 @@ def _show_where(console: Console, settings: Settings, report: RunReport, api: st
     page = f"runs/flow-run/{report.run_id}"
     here = f"{api.removesuffix('/api')}/{page}"
     again = f"http://127.0.0.1:{DEFAULT_PORT}/{page}  (once `landrecords up` runs)"
-    where = Table(show_header=False, box=None)
-    where.add_row("documents", settings.store)
-    where.add_row("UI", again if is_of_home(api, settings.home) and not keep else here)
-    where.add_row("failed ones", "landrecords failed documents")
-    where.add_row("run again", "landrecords demo")
-    console.print(where, soft_wrap=True)
+    places = {
+        "documents": settings.store,
+        "UI": again if is_of_home(api, settings.home) and not keep else here,
+        "failed ones": "landrecords failed documents",
+        "run again": "landrecords demo",
+    }
+    for name, place in places.items():
+        console.print(f"{name:<12} {place}", soft_wrap=True, highlight=False, markup=False)
     if keep:
         console.print("The UI stays up until Ctrl-C.")

@@ -19,8 +19,7 @@ from tasks.checkpoints import Scope
 from tasks.dial import dialled, limit_pages, read_rate
 from tasks.documents import download_page, optimise_page, upload_page
 from tasks.documents_tools import STEPS, Job, Toolbox, check_portal, opened_toolbox
-from tasks.documents_work import Agenda, closing_report, estimate, prepare
-from tasks.index import load_index
+from tasks.documents_work import Agenda, closing_report, estimate, load, prepare
 from tasks.pipeline import PageResult, run_pages, threads_needed
 from tasks.postgres import open_database
 from tasks.records import RunReport
@@ -62,11 +61,12 @@ def documents(
     """Fetch the documents of a stage; returns counts by status, failures by reason, bytes and rate."""
     blocks.fill_environment()
     portal_url, profile_of_block = blocks.portal(portal_url)
-    chosen = stage_filter(stage, books=books, types=types, priorities=priorities)
-    check_portal(portal_url, profile or profile_of_block)
-    database = open_database(load_settings(), size=DATABASE_CONNECTIONS)
+    settings, profile = load_settings(), profile or profile_of_block
+    chosen = stage_filter(stage, books=books, types=types, priorities=priorities, file=settings.stages)
+    portal = check_portal(portal_url, profile)
+    database = open_database(settings, size=DATABASE_CONNECTIONS)
     if index is not None:
-        load_index(database, index)
+        load(database, index, portal, settings.home)
     given = {"portal_url": portal_url, "stage": stage, "limit": limit, "workers": workers, "dry_run": dry_run}
     limit = min((n for n in (limit, chosen.limit) if n is not None), default=None)
     with closing(database), reported("documents", database, STEPS, given) as run:
@@ -77,7 +77,7 @@ def documents(
             workers,
             optimise,
             keep_page_mismatch,
-            profile or profile_of_block,
+            profile,
             backoff_s,
         )
         with opened_toolbox(job, database, run.tally) as tools:

@@ -7,6 +7,7 @@ Prefect's own ephemeral server loses task runs under load and says "database is 
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import os
 import signal
@@ -16,6 +17,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from types import FrameType
 from typing import Any, Generic, ParamSpec, TypeVar
 from urllib.parse import urlsplit
 
@@ -32,6 +34,14 @@ from tasks.settings import Settings, load_settings
 
 DEFAULT_PORT = 4200
 
+TERMINATED = 143
+"""Exit code after a SIGTERM, as shells have it."""
+
+EXIT_WITHIN_S = 2.5
+
+_own_process = threading.Event()
+"""Set while a flow runs as a plain function in a process where nobody else handles SIGTERM."""
+
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -47,7 +57,7 @@ class Workload(Flow[P, R], Generic[P, R]):
 
 def workload(**options: Any) -> Callable[[Callable[P, R]], Workload[P, R]]:
     """`@flow` for the workloads; takes the same options."""
-    return lambda function: Workload(explained(function), **options)
+    return lambda function: Workload(_leaving_in_time(explained(function)), **options)
 
 
 SERVED_BY = "LANDRECORDS_SERVED_BY"
@@ -99,26 +109,57 @@ def terminable() -> Iterator[None]:
         yield
         return
     signal.signal(signal.SIGTERM, _interrupt)
+    _own_process.set()
     try:
         yield
     finally:
+        _own_process.clear()
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def _interrupt(_number: int, _frame: Any) -> None:
-    raise SystemExit(143)
+    raise SystemExit(TERMINATED)
+
+
+def _leaving_in_time(function: Callable[P, R]) -> Callable[P, R]:
+    """The function; where SIGTERM is ours, a process that gets one in it is gone within EXIT_WITHIN_S.
+
+    The rows are given back within a second. Prefect then reports every page to its server, each of which may
+    wait 2 s for a busy SQLite or 15 s for its next attempt; what it leaves undone, `tasks.dead_runs` does.
+    """
+
+    @functools.wraps(function)
+    def leaving_in_time(*args: P.args, **kwargs: P.kwargs) -> R:
+        prefects = signal.getsignal(signal.SIGTERM)
+        if not (_own_process.is_set() and callable(prefects)):
+            return function(*args, **kwargs)
+
+        def handler(number: int, frame: FrameType | None) -> None:
+            timer = threading.Timer(EXIT_WITHIN_S, os._exit, (TERMINATED,))
+            timer.daemon = True
+            timer.start()
+            prefects(number, frame)
+
+        signal.signal(signal.SIGTERM, handler)
+        try:
+            return function(*args, **kwargs)
+        finally:
+            signal.signal(signal.SIGTERM, prefects)
+
+    return leaving_in_time
 
 
 @contextlib.contextmanager
-def prefect_api(settings: Settings, *, port: int | None = None) -> Iterator[str]:
+def prefect_api(settings: Settings, *, port: int | None = None, any_port: bool = True) -> Iterator[str]:
     """Address of a Prefect API that answers, in force for the block.
 
     The one configured (environment, profile, prefect.toml) when it answers; else, when none is configured
     or it is on this machine, the local server of this home. Raises OutsideUnreachable for a remote one.
 
-    port   the local server must be started on this port, or ConfigurationError; None: any port will do
+    port      the local server, started on this port, whatever is configured
+    any_port  where its port is taken: True takes another, False raises ConfigurationError
     """
-    configured = PREFECT_API_URL.value()
+    configured = PREFECT_API_URL.value() if port is None else None
     if configured and answers(configured):
         yield configured
         return
@@ -126,8 +167,8 @@ def prefect_api(settings: Settings, *, port: int | None = None) -> Iterator[str]
         raise OutsideUnreachable(
             f"the Prefect API {configured} does not answer; start it, or unset PREFECT_API_URL for a local one."
         )
-    near = (urlsplit(configured).port if configured else None) or DEFAULT_PORT
-    url = local_server(settings.home, ports=(port,) if port else (near, 0))
+    wanted = port or (urlsplit(configured).port if configured else None) or DEFAULT_PORT
+    url = local_server(settings.home, ports=(wanted, 0) if any_port else (wanted,))
     with temporary_settings({PREFECT_API_URL: url}):
         yield url
 

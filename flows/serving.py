@@ -4,24 +4,37 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import fcntl
 import os
 import signal
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import DeploymentScheduleCreate
+from prefect.client.schemas.filters import (
+    DeploymentFilter,
+    DeploymentFilterName,
+    FlowRunFilter,
+    FlowRunFilterState,
+    FlowRunFilterStateType,
+)
+from prefect.client.schemas.objects import StateType
 from prefect.client.schemas.schedules import CronSchedule
 from prefect.deployments.runner import RunnerDeployment
 from prefect.exceptions import ObjectNotFound
 from prefect.runner import Runner
 from prefect.settings import PREFECT_API_URL
+from prefect.states import Crashed
 from prefect.types.entrypoint import EntrypointType
 from rich.console import Console
 
 from flows.demo import PORTAL_PORT, Portal, refuse_own_documents, sample_portal
 from flows.documents import documents
-from flows.local import SERVED_BY, prefect_api, terminable
+from flows.local import SERVED_BY, is_of_home, prefect_api, terminable
+from tasks.errors import ConfigurationError
+from tasks.partials import disk
 from tasks.postgres import open_database
 from tasks.settings import Settings, load_settings
 
@@ -30,29 +43,59 @@ RUNS_AT_ONCE = 4
 CANCEL_TIMEOUT_S = 10.0
 
 
-def serve_all(port: int, portal_port: int = PORTAL_PORT) -> None:
+def serve_all(port: int | None, portal_port: int = PORTAL_PORT) -> None:
     """Blocks until Ctrl-C or SIGTERM; then everything that was started here ends.
 
-    Raises ConfigurationError when a port is taken or the database holds a user's own documents.
+    Raises ConfigurationError when a port is taken, `up` runs already in this home, or the database holds a
+    user's own documents.
     """
     settings, configured = load_settings(), PREFECT_API_URL.value()
     # the runs are processes that inherit these
     os.environ.update({"LANDRECORDS_HOME": str(settings.home), SERVED_BY: str(os.getpid())})
     with contextlib.ExitStack() as opened:
         opened.enter_context(terminable())
+        opened.enter_context(_the_only_one(settings.home))
         refuse_own_documents(open_database(settings))
-        api = opened.enter_context(prefect_api(settings, port=port))
+        api = opened.enter_context(prefect_api(settings, port=port, any_port=False))
         portal = opened.enter_context(sample_portal(settings.home, SAMPLE_DOCUMENTS, ports=(portal_port,)))
         served = deployments(portal)
+        if is_of_home(api, settings.home):
+            for deployment in served:
+                _bury_runs(f"{deployment.flow_name}/{deployment.name}")
         _say_where(settings, api, portal, exported=api == configured)
         asyncio.run(_serve(served))
+
+
+@contextlib.contextmanager
+def _the_only_one(home: Path) -> Iterator[None]:
+    """Two that serve the same deployments would start every run twice."""
+    with disk(home):
+        home.mkdir(parents=True, exist_ok=True)
+        lock = (home / "up.lock").open("w")
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ConfigurationError(
+                f"`landrecords up` runs already for {home}; use that one, or end it first."
+            ) from None
+        yield
+
+
+def _bury_runs(deployment: str) -> None:
+    """Runs of an `up` that was killed would be shown as running for ever; nobody else serves this server."""
+    with get_client(sync_client=True) as client:
+        alive = FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.RUNNING, StateType.CANCELLING]))
+        named = DeploymentFilter(name=DeploymentFilterName(any_=[deployment.partition("/")[2]]))
+        for run in client.read_flow_runs(flow_run_filter=FlowRunFilter(state=alive), deployment_filter=named):
+            client.set_flow_run_state(run.id, Crashed(message="`landrecords up` was killed."), force=True)
 
 
 def deployments(portal: Portal) -> list[RunnerDeployment]:
     """The sample deployment of every workload."""
     sample = documents.to_deployment(
         name="sample",
-        parameters={"portal_url": portal.url, "index": str(portal.index), "requests_per_second": 20.0},
+        parameters=sample_parameters(portal.url, str(portal.index)),
         description="Documents of the sample portal. Run it as it is; a second run fetches nothing again.",
         tags=["landrecords", "documents", "sample"],
         schedules=_schedules("documents/sample"),
@@ -61,6 +104,11 @@ def deployments(portal: Portal) -> list[RunnerDeployment]:
     )
     assert isinstance(sample, RunnerDeployment)  # noqa: S101 - there is no event loop here
     return [sample]
+
+
+def sample_parameters(portal_url: str, index: str) -> dict[str, Any]:
+    """What a run of the sample is given. The portal breaks some answers on purpose; they are asked for again soon."""
+    return {"portal_url": portal_url, "index": index, "requests_per_second": 20.0, "backoff_s": 0.5}
 
 
 def _schedules(deployment: str) -> list[DeploymentScheduleCreate]:

@@ -29,11 +29,6 @@ TICK_S = 0.1
 
 SHORTEST_WAIT_S = 0.0005
 
-SCOUTS = 4
-"""In flight over TLS until the first answer tells whether the host speaks HTTP/2: then the others share connections.
-
-CURLOPT_PIPEWAIT would do it too, but lets the others' connect timeouts run while the first answer is slow."""
-
 
 class BulkDoor:
     """Downloads many small things from HTTP hosts. Used by one thread at a time; keeps its connections between uses.
@@ -84,10 +79,9 @@ class BulkDoor:
         )
         self._stop = stop or threading.Event()
         self._flight = Flight(wiring, connections, self._stop)
-        self._pace = Pace(turns, level, connections)
+        self._pace = Pace(turns, level)
         self._reader = Reader(max_bytes=max_bytes, allowed_hosts=allowed_hosts)
         self._hopping: deque[Transfer] = deque()
-        self._scouting = http2
         self._in_use = threading.Lock()
 
     @property
@@ -147,13 +141,13 @@ class BulkDoor:
                 yield results
                 handed_s = time.monotonic()
             results = unusable + self._read(landed)
-            if not landed and not results:
+            if not landed and not results and (line or self._hopping or self._flight):
                 self._flight.wait(max(0.0, due_s - time.monotonic()))
 
     def _start(self, line: _Line[Any]) -> tuple[list[Any], float]:
         """Fill the free places that have turns. Returns rows that cannot be asked, and when to start more."""
         now_s = time.monotonic()
-        room = self._room(line)
+        room = min(self._flight.room(), self._pace.room(len(self._flight)))
         line.fill(room - len(self._hopping))
         wanted = min(room, len(self._hopping) + len(line.waiting))
         granted = self._pace.take(wanted, now_s)
@@ -174,14 +168,6 @@ class BulkDoor:
         self._flight.start(transfer, now_s)
         return None
 
-    def _room(self, line: _Line[Any]) -> int:
-        room = self._pace.room(len(self._flight))
-        if self._scouting:
-            line.fill(1)
-            self._scouting = bool(line.waiting) and line.waiting[0].url[:5].lower() == "https"
-            room = min(room, SCOUTS - len(self._flight)) if self._scouting else room
-        return room
-
     def _read(self, landed: list[tuple[Transfer, Trouble | None]]) -> list[Any]:
         results = []
         for transfer, trouble in landed:
@@ -193,7 +179,6 @@ class BulkDoor:
             else:
                 self._flight.rest(transfer)
                 results.append(result)
-            self._scouting = False
         self._pace.tell()
         return results
 

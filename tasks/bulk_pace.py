@@ -6,6 +6,7 @@ transfers. `tasks.pacing` implements both protocols; a door does not import it.
 
 from __future__ import annotations
 
+import sys
 import time
 from typing import Protocol
 
@@ -44,22 +45,19 @@ class Level(Protocol):
 class Pace:
     """Turns, level and holds as one question: how many may start. Moments are monotonic seconds.
 
-    Without turns only `Retry-After` holds the door; without a level all its connections may be in flight.
+    Without turns only `Retry-After` holds the door; without a level all its places may be taken.
     """
 
-    def __init__(self, turns: Turns | None, level: Level | None, connections: int) -> None:
+    def __init__(self, turns: Turns | None, level: Level | None) -> None:
         self.level = level
         self._turns = turns
-        self._connections = connections
         self._held_until = 0.0
         self._told_until = 0.0
         self._tell_at = 0.0
 
     def room(self, in_flight: int) -> int:
         """Free places at the present level."""
-        if self.level is None:
-            return self._connections - in_flight
-        return min(self._connections, self.level.permitted) - in_flight
+        return sys.maxsize if self.level is None else self.level.permitted - in_flight
 
     def take(self, wanted: int, now: float) -> int:
         """How many of `wanted` transfers start now."""

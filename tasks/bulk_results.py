@@ -88,7 +88,9 @@ class Reader:
                 self._refuse(transfer, status, headers, trouble)
             return self._got(transfer, status, headers)
         except ItemError as exc:
-            return Failure(transfer.ask.id, exc, status or None, transfer.curl.getinfo(pycurl.TOTAL_TIME))
+            seconds: float = transfer.curl.getinfo(pycurl.TOTAL_TIME)
+            # a caller may keep thousands of failures: without the frames of this function
+            return Failure(transfer.ask.id, exc.with_traceback(None), status or None, seconds)
 
     def _got(self, transfer: Transfer, status: int, headers: dict[str, str]) -> Got[Any]:
         body = b"".join(transfer.pieces)

@@ -88,23 +88,9 @@ class Wiring:
 class Transfer:
     """A handle and what it is fetching. The body comes in `pieces`, packed as it travelled."""
 
-    __slots__ = (
-        "_dressed",
-        "_logged_in",
-        "_request",
-        "_wiring",
-        "ask",
-        "curl",
-        "hops",
-        "lines",
-        "pieces",
-        "started_s",
-        "url",
-    )
-
     def __init__(self, wiring: Wiring, opened: Callable[[int, int], int]) -> None:
         self._wiring = wiring
-        self._dressed = self._logged_in = False
+        self._dressed = self._logged_in = self._shares = False
         self._request: Request | None = None
         self.ask: Ask[Any] = Ask(None, "")
         self.url = ""
@@ -144,6 +130,12 @@ class Transfer:
         self._dress(kept)
         self._log_in(hop.credentials)
         self._set_url(hop.url)
+
+    def share_connection(self) -> None:
+        """Wait for an HTTP/2 connection that is being made rather than making another."""
+        if not self._shares:
+            self.curl.setopt(pycurl.PIPEWAIT, 1)
+            self._shares = True
 
     def answered_after_s(self) -> float:
         """Seconds from the start until the answer began, or until the transfer failed without one."""

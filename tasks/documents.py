@@ -24,7 +24,7 @@ from tasks.pdf_facts import PdfFacts, sha256_of
 from tasks.pipeline import PageResult, settle_all
 from tasks.portal import adapter_for, mismatch
 from tasks.records import Outcome, Reason, Status
-from tasks.store import document_key
+from tasks.store import document_key, listed_key
 from tasks.workloads import DOWNLOAD, OPTIMIZE, UPLOAD
 
 
@@ -200,7 +200,12 @@ def upload(tools: Toolbox, row: Row) -> Outcome:
 
 
 def object_key(row: Row) -> str:
-    """Where a row's document lies in the store: by the index's book and page, whatever the portal named."""
+    """Where a row's document lies in the store: by the index's book and page, whatever the portal named.
+
+    A listed file without book and page goes by its `direct_key`, which is the same in every database.
+    """
+    if row["book"] is None or row["page"] is None:
+        return listed_key(row["direct_key"], row["document_type"])
     return document_key(row["book"], row["page"], row["document_type"])
 
 

@@ -63,10 +63,10 @@ class Job:
         return Scope(f"{condition} AND ({self.scope.where})", {**self.scope.parameters, "this_run": self.run_id})
 
 
-def check_portal(portal_url: str, profile: str | None) -> None:
-    """Raises ConfigurationError for an address or a profile that cannot work, before anything is done."""
+def check_portal(portal_url: str, profile: str | None) -> PortalProfile:
+    """The portal's profile. Raises ConfigurationError for an address or a profile that cannot work."""
     host_of(portal_url)
-    load_profile(profile, portal_url)
+    return load_profile(profile, portal_url)
 
 
 class Toolbox:

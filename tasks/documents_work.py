@@ -13,12 +13,14 @@ from typing import Any
 from tasks.checkpoints import Scope, Step, patiently
 from tasks.documents import PageOrder
 from tasks.documents_tools import STEPS, Toolbox
-from tasks.errors import OutsideUnreachable
+from tasks.errors import ConfigurationError, OutsideUnreachable
 from tasks.ghostscript import tool_versions
+from tasks.index import load_index
 from tasks.pipeline import PageResult
+from tasks.portal_profile import PortalProfile
 from tasks.postgres import Database, sql_text
 from tasks.records import Reason, RunReport, Status
-from tasks.reporting import DATABASE_PATIENCE_S, Run, publish
+from tasks.reporting import DATABASE_PATIENCE_S, Run, publish, run_logger
 from tasks.tally import duration
 from tasks.workloads import DOWNLOAD, OPTIMIZE, UPLOAD
 
@@ -27,7 +29,28 @@ PAGES_PER_RUN = 600
 
 LEFTOVER_PAGE = 50
 
+SHOWN_BAD_LINES = 20
+
 _SIGNS_OF_CHANGE = {Reason.PORTAL_ERROR, Reason.HTML_ERROR_PAGE, Reason.WRONG_TYPE}
+
+
+def load(database: Database, index: Path, portal: PortalProfile, home: Path) -> None:
+    """Load the index and tell of the lines that could not be loaded; all of them are kept in `bad-lines.csv`.
+
+    Raises ConfigurationError when the file cannot be read or none of its lines is good.
+    """
+    log = run_logger()
+    source = "direct" if portal.direct.url_template else None
+    report = load_index(database, index, source=source, bad_file=home / "bad-lines.csv")
+    log.info("%s: %s rows, %s new, %s changed", index.name, f"{report.rows_read:,}", report.inserted, report.updated)
+    for note in report.notes:
+        log.warning("%s", note)
+    for line in report.bad[:SHOWN_BAD_LINES]:
+        log.warning("%s, line %s, %s: %s", index.name, line.line, line.column, line.message)
+    if report.bad_count:
+        log.warning("%s lines of %s were not loaded; see %s", report.bad_count, index.name, report.bad_file)
+    if report.rows_read and report.bad_count == report.rows_read:
+        raise ConfigurationError(f"not one line of {index} could be loaded; see {report.bad_file} and correct them.")
 
 
 def prepare(tools: Toolbox) -> None:

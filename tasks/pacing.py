@@ -35,9 +35,18 @@ LOOK_EVERY_S = 0.1
 LOOK_AHEAD_S = 0.02
 """A worker that must look does so this long before its turn, so that looking does not make it late."""
 
-PACE = 0.995
-"""The clock runs half a percent slow. A request that comes late crowds those behind it: so much in hand, requests
-may be late by 5 ms and one turn before a second holds more than one above the dial."""
+LESSONS = 5
+"""Readings of the database's clock before the first turn: one alone may have been slow on its way."""
+
+PACE = 0.99
+"""The clock runs one percent slow. A request that comes late crowds those behind it; with so much in hand, requests
+may be late by one turn and 10 ms before any second holds more than one above the dial."""
+
+LATE = 0.5
+"""A turn is spent within this share of that time, or forfeited. The rest is for the way to the host."""
+
+SLACK = 0.25
+"""A turn that passed within this share of that time may still be reserved: the answer takes some time too."""
 
 
 def host_of(url: str) -> str:
@@ -145,9 +154,10 @@ class Clock:
     def _look(self) -> None:
         """Learn of a hold by another worker."""
         self._looked_at = time.monotonic()
-        rows = self._database.rows(self._read, {"host": self.host})
-        if rows and rows[0][1] > 0:
-            self._learn_of_hold(rows[0][1])
+        for _rate, held_s, database_now in self._database.rows(self._read, {"host": self.host}):
+            self._time.learn(time.monotonic(), database_now)
+            if held_s > 0:
+                self._learn_of_hold(held_s)
 
     def _learn_of_hold(self, seconds: float) -> None:
         with self._lock:
@@ -157,12 +167,16 @@ class Clock:
 
     def _ask(self) -> float:
         """Reserve a turn for every waiting thread, if there are free ones; seconds until it is worth asking again."""
+        if self._time.lessons == 0:
+            for _ in range(LESSONS):
+                self._look()
         arguments = {
             "host": self.host,
             "wanted": self._waiting,
             "span_s": SPAN_S,
             "horizon_s": HORIZON_S,
             "pace": PACE,
+            "slack": SLACK,
         }
         rows = self._database.rows(self._reserve, arguments)
         answered = time.monotonic()
@@ -185,7 +199,7 @@ class Clock:
 
     def _fill_hand(self, first: float, number: int, spacing_s: float) -> None:
         with self._lock:
-            self._late_s = (spacing_s + 1 - PACE) / 2  # the other half is for the way to the server
+            self._late_s = LATE * (spacing_s + 1 - PACE)
             self._turns.extend(first + i * spacing_s for i in range(number))
 
     def _sleep(self, seconds: float) -> None:
@@ -197,6 +211,7 @@ class _DatabaseTime:
     """The database's clock as seen from here. An answer can only be late, so the smallest difference is the truest."""
 
     def __init__(self) -> None:
+        self.lessons = 0
         self._ahead_s = math.inf
         self._learned_at = 0.0
 
@@ -207,6 +222,7 @@ class _DatabaseTime:
         stepped = seen_s - self._ahead_s > 1.0  # somebody set the database's clock
         self._ahead_s = seen_s if stepped else min(seen_s, self._ahead_s + drift_s)
         self._learned_at = answered
+        self.lessons += 1
 
     def here(self, moment: float) -> float:
         """A moment of the database's clock on our monotonic one."""

@@ -37,7 +37,7 @@ class Stops:
             raise StopRequested("The run is stopping; the document was left as it is.")
 
 
-class Died(Exception):  # noqa: N818 - a fact, sorted into our errors by `blame`
+class Died(Exception):
     """The worker ended (`returncode`), or took longer than `timeout_s` (None)."""
 
     def __init__(self, returncode: int | None, timeout_s: float) -> None:

@@ -58,7 +58,7 @@ class Run:
         self.steps = steps
         self.run_id = _flow_run_id() or str(uuid.uuid4())
         self.tally = Tally([step.name for step in steps])
-        self.log = _logger()
+        self.log = run_logger()
 
     def page_done(self, number: int, counts: Mapping[str, int]) -> None:
         """Tell Prefect of a finished page: a custom event that automations and webhooks can listen to."""
@@ -99,9 +99,7 @@ def _count(report: RunReport, step: str, status: str, reason: str | None, items:
 
 
 @contextmanager
-def reported(
-    workload: str, database: Database, steps: Sequence[Step], parameters: Mapping[str, Any]
-) -> Iterator[Run]:
+def reported(workload: str, database: Database, steps: Sequence[Step], parameters: Mapping[str, Any]) -> Iterator[Run]:
     """A run that is recorded in `landrecords_runs` and shows its progress for the length of the block."""
     end_dead_runs(database, workload)
     run = Run(workload, database, steps)
@@ -122,9 +120,7 @@ def reported(
             database.rows("UPDATE landrecords_runs SET ended_at = now() WHERE run_id = %s", (run.run_id,))
 
 
-def publish(
-    run: Run, report: RunReport, *, failed: Sequence[Mapping[str, Any]] = (), extra: str = ""
-) -> RunReport:
+def publish(run: Run, report: RunReport, *, failed: Sequence[Mapping[str, Any]] = (), extra: str = "") -> RunReport:
     """Record the report and show it in the UI: a table of results, one of failures, and a page. Returns it."""
     told = (Json(report.model_dump(mode="json")), run.run_id)
     patiently(
@@ -246,7 +242,8 @@ def _flow_run_id() -> str | None:
     return str(context.flow_run.id) if context and context.flow_run else None
 
 
-def _logger() -> logging.Logger | logging.LoggerAdapter[Any]:
+def run_logger() -> logging.Logger | logging.LoggerAdapter[Any]:
+    """The flow run's logger, whose lines the UI shows; a plain one outside a flow run."""
     try:
         return get_run_logger()
     except Exception:  # noqa: BLE001 - outside a flow run Prefect raises its own MissingContextError

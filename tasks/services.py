@@ -23,7 +23,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from tasks.errors import OutsideUnreachable
+from tasks.errors import ConfigurationError, OutsideUnreachable
 
 LINGER_S = 1.0
 """How long a service outlives its last user, so that runs in a row share it."""
@@ -65,18 +65,28 @@ def hold(folder: Path, make: Callable[[], Service]) -> tuple[dict[str, str], boo
     """Use the service of this folder until this process ends, starting it when nobody has.
 
     Returns its facts and whether this call started it. `make` is called only to start one.
-    Raises OutsideUnreachable when it does not come up, naming the log.
+    Raises OutsideUnreachable when it does not come up, naming the log, and ConfigurationError when the
+    folder cannot be used.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     with _lock:
         if folder not in _held:
-            _held[folder] = _locked(folder / "holders", fcntl.LOCK_SH)
+            _held[folder] = _entered(folder)
         with _locked_file(folder / "starting") as starting:
             facts = running(folder)
             if facts is not None:
                 return facts, False
             _end_leftovers(folder)
             return _start(make(), starting), True
+
+
+def _entered(folder: Path) -> int:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        return _locked(folder / "holders", fcntl.LOCK_SH)
+    except OSError as exc:
+        raise ConfigurationError(
+            f"{folder} cannot be used ({exc.strerror}); set LANDRECORDS_HOME to a folder you may write in."
+        ) from exc
 
 
 def let_go(folder: Path) -> None:

@@ -20,6 +20,7 @@ class Settings(BaseSettings):
     database_url: SecretStr | None = Field(default=None, description="postgresql://...; unset: the embedded Postgres")
     store_url: str | None = Field(default=None, description="file:///folder or gs://bucket/prefix; unset: home/store")
     spool_dir: Path | None = Field(default=None, description="downloads before they reach the store; unset: home/spool")
+    stages: Path | None = Field(default=None, description="a stages file of your own, over the shipped stages")
 
     def resolved(self) -> Settings:
         """The same settings with every path absolute and every default filled in (except the database)."""

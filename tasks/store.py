@@ -40,6 +40,11 @@ def document_key(book: int, page: int, document_type: str | None) -> str:
     return f"documents/{era}/{_slug(document_type or '')}/{book:04d}-{page:04d}.pdf"
 
 
+def listed_key(name: str, document_type: str | None) -> str:
+    """`documents/direct/{type}/{name}.pdf` of a listed file that has no book and page; `name` is a plain word."""
+    return f"documents/direct/{_slug(document_type or '')}/{_slug(name)}.pdf"
+
+
 def _slug(text: str) -> str:
     plain = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode("ascii").lower()
     return re.sub(r"[^a-z0-9]+", "-", plain).strip("-")[:80].rstrip("-") or "unknown"

@@ -37,9 +37,9 @@ os.environ.update(
 )
 sys.path.insert(0, str(ROOT))
 
-from tasks import services  # noqa: E402
-from tasks.postgres import Database, connect, embedded_url, migrate  # noqa: E402
-from tests.fakes.own_postgres import OwnPostgres  # noqa: E402
+from tasks import services
+from tasks.postgres import Database, connect, embedded_url, migrate
+from tests.fakes.own_postgres import OwnPostgres
 
 TEMPLATE = "migrated"
 _numbers = itertools.count(1)

@@ -127,7 +127,12 @@ def classic(url: str, database: Database) -> None:
 
     def one(row: tuple[object, ...]) -> None:
         item, source, instrument, book, page, direct = row
-        paced = lambda target: (lock.acquire(), time.sleep(0.5), lock.release(), requests.get(target, timeout=60))[3]
+
+        def paced(target: str) -> requests.Response:
+            with lock:
+                time.sleep(0.5)
+            return requests.get(target, timeout=60)
+
         if source == "direct":
             target = f"{url}/{direct}"
         elif source == "historical":

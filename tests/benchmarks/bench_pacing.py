@@ -58,7 +58,7 @@ def delivered(
     with turn_log(latency_s) as port:
         host = f"127.0.0.1:{port}"
         Clock(database, host).set_rate(rate)
-        with turn_workers(processes, url, host, port, threads=threads) as began:
+        with turn_workers(processes, url, host, port, threads=threads) as (began, _):
             time.sleep(seconds + 1.5)
             times = moments(port)
     steady = [t for t in times if began + 1.0 <= t < began + 1.0 + seconds]

@@ -14,7 +14,7 @@ QUANTUM = 256 * 1024
 """Every chunk of a session but the last is a multiple of this."""
 
 
-class Refused(Exception):  # noqa: N818 - an answer, not a failure of the fake
+class Refused(Exception):
     """An answer other than success."""
 
     def __init__(self, status: int, reason: str) -> None:

@@ -78,8 +78,10 @@ def moments(port: int) -> list[float]:
 
 
 @contextlib.contextmanager
-def turn_workers(number: int, url: str, host: str, port: int, *, threads: int = 1) -> Iterator[float]:
-    """So many processes that ask the server as fast as the host's clock lets them; since when."""
+def turn_workers(
+    number: int, url: str, host: str, port: int, *, threads: int = 1
+) -> Iterator[tuple[float, list[subprocess.Popen[str]]]]:
+    """So many processes that ask the server as fast as the host's clock lets them; since when, and which."""
     command = [sys.executable, "-m", "tests.fakes.turn_log", "worker", url, host, str(port), str(threads)]
     with contextlib.ExitStack() as stack:
         workers = [stack.enter_context(_process(command)) for _ in range(number)]
@@ -89,7 +91,7 @@ def turn_workers(number: int, url: str, host: str, port: int, *, threads: int = 
             assert worker.stdout.readline() == "ready\n"
         for worker in workers:
             print("go", file=worker.stdin, flush=True)
-        yield time.monotonic()
+        yield time.monotonic(), workers
 
 
 @contextlib.contextmanager

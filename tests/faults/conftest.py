@@ -55,6 +55,7 @@ class Run:
 
     def kill(self, number: signal.Signals, *, group: bool = False) -> None:
         """Send a signal to the process, or to its whole group, and reap it when that ends it for sure."""
+        assert self.process.poll() is None, f"it had ended with {self.process.returncode}:\n{self.said()}"
         (os.killpg if group else os.kill)(self.process.pid, number)
         if number in (signal.SIGKILL, signal.SIGABRT):
             self.process.wait(timeout=10)

@@ -61,7 +61,6 @@ def test_twenty_kills_then_resume(scene: Scene, make_portal: Callable[..., Sampl
         given = {"index": index} if number <= 3 else {}
         run = kill_after_first_request(scene, portal, delay_s, group=group, requests_per_second=60, **given)
         print(f"kill {number} after {delay_s:.2f} s, exit {run.process.returncode}: {standing(scene)}", flush=True)
-        assert run.process.returncode == -signal.SIGKILL, f"it ended before the kill:\n{run.said()}"
         now = settled(scene)
         assert {n: now.get(n) for n in known} == known, "a settled download was taken back"
         known = now

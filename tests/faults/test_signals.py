@@ -33,7 +33,8 @@ def test_a_signal_in_the_middle_of_a_run(
     print(f"ended after {took_s:.2f} s with {code}")
     assert scene.count("'in_progress' IN (download_status, optimize_status, upload_status)") == 0
     assert code == exit_code, run.said()
-    assert took_s < EXIT_WITHIN_S
+    if number == signal.SIGTERM:  # after Ctrl-C Prefect is left to tell its server of every page
+        assert took_s < EXIT_WITHIN_S
     before = len(portal.requests)
     report = scene.finish(portal.url)
     assert report.failures == {}

@@ -924,7 +924,7 @@ def test_any_order_of_events_agrees_with_the_model(database: Database) -> None:
     run_state_machine_as_test(
         machine_of_this_database,
         settings=settings(
-            max_examples=120,
+            max_examples=40,
             stateful_step_count=25,
             deadline=None,
             database=None,
