@@ -10,7 +10,7 @@ import os
 from typing import TypeVar
 
 from prefect.blocks.core import Block
-from pydantic import Field, SecretStr, ValidationError
+from pydantic import Field, SecretStr
 
 from tasks.errors import ConfigurationError, OutsideUnreachable
 
@@ -84,10 +84,9 @@ def _load(block: type[B], name: str) -> B | None:
 
     try:
         loaded = block.load(name, _sync=True)  # type: ignore[call-arg]  # a keyword of Prefect's sync wrapper
-    except ValidationError as exc:
-        fields = ", ".join(str(error["loc"][0]) for error in exc.errors())
+    except RuntimeError as exc:  # what Prefect makes of fields that are missing or wrong
         raise ConfigurationError(
-            f"block {name!r} of type {block._block_type_name} lacks {fields}; correct it on the UI's Blocks page."
+            f"block {name!r} of type {block._block_type_name} is incomplete; correct it on the UI's Blocks page."
         ) from exc
     except ValueError:  # Prefect raises it for a block, or a block type, that does not exist
         return None

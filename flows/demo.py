@@ -198,7 +198,7 @@ def _show_where(console: Console, settings: Settings, report: RunReport, api: st
 
     page = f"runs/flow-run/{report.run_id}"
     here = f"{api.removesuffix('/api')}/{page}"
-    again = f"http://127.0.0.1:{DEFAULT_PORT}/{page}  (once `landrecords up` runs)"
+    again = f"landrecords up, then http://127.0.0.1:{DEFAULT_PORT}/{page}"
     places = {
         "documents": settings.store,
         "UI": again if is_of_home(api, settings.home) and not keep else here,

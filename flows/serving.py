@@ -30,7 +30,7 @@ from prefect.states import Crashed
 from prefect.types.entrypoint import EntrypointType
 from rich.console import Console
 
-from flows.demo import PORTAL_PORT, Portal, refuse_own_documents, sample_portal
+from flows.demo import Portal, refuse_own_documents, sample_portal
 from flows.documents import documents
 from flows.local import SERVED_BY, is_of_home, prefect_api, terminable
 from tasks.errors import ConfigurationError
@@ -38,12 +38,11 @@ from tasks.partials import disk
 from tasks.postgres import open_database
 from tasks.settings import Settings, load_settings
 
-SAMPLE_DOCUMENTS = 200
 RUNS_AT_ONCE = 4
 CANCEL_TIMEOUT_S = 10.0
 
 
-def serve_all(port: int | None, portal_port: int = PORTAL_PORT) -> None:
+def serve_all(port: int | None, portal_port: int, documents_there: int) -> None:
     """Blocks until Ctrl-C or SIGTERM; then everything that was started here ends.
 
     Raises ConfigurationError when a port is taken, `up` runs already in this home, or the database holds a
@@ -57,7 +56,7 @@ def serve_all(port: int | None, portal_port: int = PORTAL_PORT) -> None:
         opened.enter_context(_the_only_one(settings.home))
         refuse_own_documents(open_database(settings))
         api = opened.enter_context(prefect_api(settings, port=port, any_port=False))
-        portal = opened.enter_context(sample_portal(settings.home, SAMPLE_DOCUMENTS, ports=(portal_port,)))
+        portal = opened.enter_context(sample_portal(settings.home, documents_there, ports=(portal_port,)))
         served = deployments(portal)
         if is_of_home(api, settings.home):
             for deployment in served:

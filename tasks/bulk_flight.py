@@ -53,7 +53,7 @@ class Flight:
 
     def room(self) -> int:
         """Free places."""
-        return (SCOUTS if self._scouting else self._connections) - len(self._up)
+        return min(SCOUTS if self._scouting else self._connections, self._connections) - len(self._up)
 
     def idle(self) -> Transfer:
         """One that can be aimed; `start` or `rest` it."""

@@ -148,7 +148,7 @@ class Transfer:
 
     def _set_url(self, url: str) -> None:
         self.url = url
-        if not (_PLAIN_URL(url) and url.isascii() and " " not in url):
+        if not (_PLAIN_URL(url) and url.isascii() and url.isprintable() and " " not in url):
             url = self._tidied(url)
         self.curl.setopt(pycurl.URL, url)
 

@@ -29,7 +29,8 @@ from prefect.exceptions import PrefectException
 from prefect.logging import get_run_logger
 from psycopg2.extras import Json
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, Progress, TextColumn
+from rich.table import Column
 
 from tasks.checkpoints import Step, new_owner, patiently
 from tasks.dead_runs import end_dead_runs
@@ -193,15 +194,12 @@ class _Shown(threading.Thread):
         self._context.run(self._show)
 
     def _show(self) -> None:
-        bar = _bar() if sys.stderr.isatty() else None
+        bar = _Bar(self._run) if sys.stderr.isatty() else None
         next_artifact = next_log = time.monotonic()
-        task = bar.add_task(self._run.workload, total=None, line="starting") if bar else None
-        if bar:
-            bar.start()
         while not self._ended.wait(0.5):
             tally = self._run.tally
-            if bar and task is not None:
-                bar.update(task, total=tally.expected or None, completed=tally.finished, line=tally.line())
+            if bar:
+                bar.show(tally)
             elif time.monotonic() >= next_log and tally.expected:
                 self._run.log.info("%s", tally.line())
                 next_log = time.monotonic() + LOG_EVERY_S
@@ -210,6 +208,7 @@ class _Shown(threading.Thread):
                 next_artifact = time.monotonic() + ARTIFACT_EVERY_S
         self._to_ui(self._run.tally.percent)
         if bar:
+            bar.show(self._run.tally)
             bar.stop()
 
     def _to_ui(self, percent: float) -> None:
@@ -220,14 +219,26 @@ class _Shown(threading.Thread):
                 )
 
 
-def _bar() -> Progress:
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(bar_width=24),
-        TimeElapsedColumn(),
-        TextColumn("{task.fields[line]}"),
-    )
-    return Progress(*columns, console=Console(stderr=True), transient=False)
+class _Bar(Progress):
+    """A line of the terminal; where it is narrow, the details are cut off, not the rate and the time to go."""
+
+    def __init__(self, run: Run) -> None:
+        details = Column(ratio=1, no_wrap=True, overflow="ellipsis")
+        columns = (
+            TextColumn("{task.description}", table_column=Column(no_wrap=True)),
+            BarColumn(bar_width=16, table_column=Column(min_width=16)),
+            TextColumn("{task.fields[headline]}", table_column=Column(no_wrap=True)),
+            TextColumn("[dim]{task.fields[details]}", table_column=details),
+        )
+        super().__init__(*columns, console=Console(stderr=True), expand=True)
+        self._task = self.add_task(run.workload, total=None, headline="starting", details="")
+        self.start()
+
+    def show(self, tally: Tally) -> None:
+        headline, details = tally.headline(), tally.details()
+        self.update(
+            self._task, total=tally.expected or None, completed=tally.finished, headline=headline, details=details
+        )
 
 
 def _new_artifact(run: Run) -> uuid.UUID | None:

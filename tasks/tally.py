@@ -67,18 +67,17 @@ class Tally:
 
     def line(self) -> str:
         """One line for logs and the UI."""
-        parts = [
-            f"{self.finished:,} of {self.expected:,} done",
-            f"{self.failed:,} failed",
-            f"{self.rate:.1f}/s",
-            f"{size(self.bytes_in)} in",
-            f"{size(self.bytes_out)} out",
-        ]
-        if self.level is not None:
-            parts.append(f"{self.level} at once")
-        if self.eta_s and self.expected:
-            parts.append(f"about {duration(self.eta_s)} to go")
-        return ", ".join(parts)
+        return f"{self.headline()}, {self.details()}"
+
+    def headline(self) -> str:
+        """How far the run is, how fast, and how long it will take."""
+        text = f"{self.finished:,} of {self.expected:,} done, {self.rate:.1f}/s"
+        return text + (f", about {duration(self.eta_s)} to go" if self.eta_s and self.expected else "")
+
+    def details(self) -> str:
+        """What a narrow terminal can do without."""
+        text = f"{self.failed:,} failed, {size(self.bytes_in)} in, {size(self.bytes_out)} out"
+        return text + (f", {self.level} at once" if self.level is not None else "")
 
 
 def duration(seconds: float) -> str:

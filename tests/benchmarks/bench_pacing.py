@@ -1,4 +1,4 @@
-"""What a host's clock delivers of its dial, by the server's own log: processes x threads x rate x latency of the server.
+"""What a host's clock delivers of its dial, by the server's own log: processes x threads x rate x latency.
 
 Per line: requests over the steady seconds as a share of the dial, and the most in any one second less the dial (the
 promise: 97 to 100 %, at most 1). Prints; asserts nothing.

@@ -1,4 +1,4 @@
-"""Servers that a bulk door meets and `RawServer` is not: one that speaks HTTP/2, and one that counts what is in flight."""
+"""What `RawServer` lacks for a bulk door: HTTP/2, and a count of what is in flight."""
 
 from __future__ import annotations
 
@@ -86,7 +86,10 @@ class Http2Server:
             self._spawn(self._serve, sock)
 
     def _serve(self, plain: socket.socket) -> None:
-        with contextlib.suppress(OSError, h2.exceptions.ProtocolError), self.tls.wrap_socket(plain, server_side=True) as sock:
+        with (
+            contextlib.suppress(OSError, h2.exceptions.ProtocolError),
+            self.tls.wrap_socket(plain, server_side=True) as sock,
+        ):
             self._open.add(sock)
             with self._lock:
                 self.connections += 1

@@ -119,6 +119,11 @@ class Scene:
         self.runs.append(Run(process, mark, log, output))
         return self.runs[-1]
 
+    def index_of(self, portal: SamplePortal) -> Path:
+        """The index of the portal's documents, as a file."""
+        portal.write_index(self.home / "index.csv")
+        return self.home / "index.csv"
+
     def finish(self, portal_url: str, *, timeout_s: float = 90.0, **parameters: Any) -> RunReport:
         """A run to its end; documents that fail by their nature are no failure of it."""
         run = self.start(portal_url, **parameters)

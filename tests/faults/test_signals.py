@@ -22,9 +22,7 @@ def test_a_signal_in_the_middle_of_a_run(
 ) -> None:
     """Sent while documents are downloaded and optimised; the next run finishes the rest."""
     portal = make_portal(40, latency_ms=20)
-    index = scene.home / "index.csv"
-    portal.write_index(index)
-    run = scene.start(portal.url, index=index, requests_per_second=30)
+    run = scene.start(portal.url, index=scene.index_of(portal), requests_per_second=30)
     until(lambda: scene.count("optimize_status IN ('in_progress', 'completed')"), "the first document to optimise")
     run.kill(number)
     began = time.monotonic()

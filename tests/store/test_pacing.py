@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import bisect
+import contextlib
+import json
 import math
 import os
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from itertools import pairwise
+from pathlib import Path
 
+import psutil
 import pytest
 
 from tasks import pacing
@@ -40,6 +44,18 @@ def with_patience(attempt: Callable[[], None], tries: int = 3) -> None:
             if not left:
                 raise
     return None
+
+
+@pytest.fixture(autouse=True, scope="module")
+def undisturbed(postgres_url: str) -> Iterator[None]:
+    """Where we may, the server goes before what else the machine does; so do the processes of turn_log."""
+    state = json.loads((Path(os.environ["LANDRECORDS_HOME"]) / "postgres" / "state.json").read_text())
+    postmaster = psutil.Process(state["program"])
+    with contextlib.suppress(psutil.AccessDenied):
+        postmaster.nice(-10)
+    yield
+    with contextlib.suppress(psutil.AccessDenied):
+        postmaster.nice(0)
 
 
 # --- the promise ---
@@ -74,31 +90,31 @@ def test_workers_that_wait_for_slow_answers_still_deliver_the_dial(database: Dat
             host = f"127.0.0.1:{port}"
             Clock(database, host).set_rate(40.0)
             with turn_workers(4, database.url, host, port, threads=5) as (began, _):
-                time.sleep(5.5)
+                time.sleep(4.5)
                 times = moments(port)
-        assert 0.97 * 200 <= len(between(times, began + 0.5, began + 5.5)) <= 201
+        assert 0.97 * 160 <= len(between(times, began + 0.5, began + 4.5)) <= 161
         assert most_in(times, 1.0) <= 41
 
     with_patience(attempt)
 
 
 def test_a_worker_that_slept_does_not_catch_up(database: Database) -> None:
-    """Its turns are forfeited: two seconds without requests are followed by the usual rate."""
+    """Its turns are forfeited: a second and a half without requests is followed by the usual rate."""
 
     def attempt() -> None:
         with turn_log() as port:
             host = f"127.0.0.1:{port}"
             Clock(database, host).set_rate(40.0)
             with turn_workers(1, database.url, host, port, threads=4) as (_, (worker,)):
-                time.sleep(1.0)
+                time.sleep(0.6)
                 os.kill(worker.pid, signal.SIGSTOP)
                 stopped = time.monotonic()
-                time.sleep(2.0)
-                os.kill(worker.pid, signal.SIGCONT)
                 time.sleep(1.5)
+                os.kill(worker.pid, signal.SIGCONT)
+                time.sleep(1.2)
                 times = moments(port)
-        assert len(between(times, stopped + 0.1, stopped + 2.0)) == 0
-        assert len(between(times, stopped + 2.0, stopped + 3.5)) >= 50
+        assert len(between(times, stopped + 0.1, stopped + 1.5)) == 0
+        assert len(between(times, stopped + 1.5, stopped + 2.7)) >= 40
         assert most_in(times, 1.0) <= 41
 
     with_patience(attempt)
@@ -115,14 +131,15 @@ def test_a_hold_stops_every_worker_for_its_whole_length(database: Database) -> N
             clock.set_rate(50.0)
             with turn_workers(3, database.url, host, port, threads=2):
                 time.sleep(1.0)
+                asked = time.monotonic()
                 clock.hold(2.0)
                 held = time.monotonic()
                 clock.hold(0.5)  # a shorter one does not shorten it
                 time.sleep(3.2)
                 times = moments(port)
         assert len(between(times, held - 1.0, held)) > 40
-        assert between(times, held + 0.3, held + 1.99) == []
-        assert between(times, held + 2.0, held + 2.3) != [], "and then it goes on"
+        assert between(times, held + 0.3, asked + 2.0) == []
+        assert between(times, asked + 2.0, held + 2.3) != [], "and then it goes on"
         assert most_in(times, 1.0) <= 51
 
     with_patience(attempt)
@@ -133,13 +150,14 @@ def test_a_host_without_a_dial_is_held_too(database: Database) -> None:
         host = f"127.0.0.1:{port}"
         with turn_workers(2, database.url, host, port):
             time.sleep(0.7)
+            asked = time.monotonic()
             Clock(database, host).hold(1.0)
             held = time.monotonic()
             time.sleep(1.3)
             times = moments(port)
     assert len(between(times, held - 0.5, held)) > 50, "no limit"
-    assert between(times, held + 0.3, held + 0.99) == []
-    assert between(times, held + 0.99, held + 1.3) != []
+    assert between(times, held + 0.3, asked + 1.0) == []
+    assert between(times, asked + 1.0, held + 1.3) != []
 
 
 def test_a_hold_before_the_first_turn_counts(database: Database) -> None:
@@ -166,12 +184,12 @@ def test_turning_the_dial_takes_effect_while_workers_run(database: Database) -> 
             operator = Clock(database, host)
             operator.set_rate(20.0)
             with turn_workers(3, database.url, host, port, threads=2):
-                time.sleep(1.5)
+                time.sleep(1.3)
                 turned = []
                 for rate in (60.0, 10.0):
                     operator.set_rate(rate)
                     turned.append(time.monotonic())
-                    time.sleep(2.6)
+                    time.sleep(2.1)
                 times = moments(port)
         assert 19 <= len(between(times, turned[0] - 1.0, turned[0])) <= 21
         assert 57 <= len(between(times, turned[0] + 1.0, turned[0] + 2.0)) <= 61
@@ -200,7 +218,12 @@ def test_a_thread_that_waits_does_not_keep_others_from_the_clock(database: Datab
     clock = Clock(database, HOST, stop=stop)
     clock.set_rate(0.01)
     clock.take()
-    waiting = threading.Thread(target=lambda: pytest.raises(StopRequested, clock.take))
+
+    def wait() -> None:
+        with pytest.raises(StopRequested):
+            clock.take()
+
+    waiting = threading.Thread(target=wait)
     waiting.start()
     time.sleep(0.3)
     began = time.monotonic()

@@ -1,0 +1,333 @@
+"""The tiles of one zoom as one GeoTIFF in EPSG:3857: tiled, compressed, with overviews, in little memory.
+
+Every map tile becomes one TIFF tile, and nothing is resampled: the tiles already lie on the grid of the
+projection. Our own writer, because that allows what GDAL's does not: JPEG tiles go in as they are (the real layer
+of 323,040 tiles is then a tenth of the size, and no pixel changes), overviews are made in the same pass, and the
+memory does not grow with the mosaic. GDAL reads the result in the tests.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections import Counter, deque
+from collections.abc import Callable, Generator, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from threading import Event
+from typing import NamedTuple, get_args
+
+from tasks.archive_file import ArchiveFile
+from tasks.errors import ConfigurationError, StopRequested
+from tasks.geotiff_head import CLASSIC_BYTES, Layer, Place, head_of
+from tasks.geotiff_pixels import (
+    Compression,
+    Decoded,
+    Picture,
+    Pixels,
+    TooNarrow,
+    Unusable,
+    check_tile_px,
+    decode,
+    encode,
+    encode_mask,
+)
+from tasks.geotiff_pyramid import Grid, Node, Pyramid, part_of
+from tasks.geotiff_survey import TilesOf, survey
+from tasks.tile_grid import Block, block_metres, pixel_metres
+
+MEDIA_TYPE = "image/tiff; application=geotiff"
+
+_WORK_PX = 2048  # side of what a thread works on at once
+_TILES_MAX = 30_000_000  # their offsets alone are half a gigabyte
+_SIDE_PX_MAX = 1 << 31
+
+
+@dataclass(frozen=True, slots=True)
+class GeotiffMosaic:
+    """What was written.
+
+    width, height  in pixels of the largest picture; levels: overviews below it
+    mode           L, RGB or RGBA
+    tiles          map tiles in it; `as_they_are` of them are the very JPEG streams
+    missing        places without a usable tile: masked, or transparent in RGBA
+    left_out       tiles that could not be used: unreadable, wrong_size
+    """
+
+    path: Path
+    size_bytes: int
+    sha256: str
+    width: int
+    height: int
+    levels: int
+    tile_px: int
+    mode: str
+    compression: str
+    big: bool
+    tiles: int
+    as_they_are: int
+    missing: int
+    left_out: dict[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class _Order:
+    """What is asked for."""
+
+    destination: Path
+    block: Block
+    tiles_of: TilesOf
+    texts: tuple[str, str]
+    overviews: bool
+    threads: int
+    stop: Event
+    progress: Callable[[int, int], None]
+
+
+class _Tile(NamedTuple):
+    """A TIFF tile ready to be written."""
+
+    node: Node
+    image: bytes
+    mask: bytes
+
+
+@dataclass(slots=True)
+class _Worked:
+    """What a thread made of one square of map tiles."""
+
+    node: Node
+    tiles: list[_Tile] = field(default_factory=list)
+    top: Picture | None = None
+    counts: Counter[str] = field(default_factory=Counter)
+
+
+def write_geotiff(
+    destination: Path,
+    block: Block,
+    tiles_of: TilesOf,
+    *,
+    compression: Compression = "deflate",
+    tile_px: int | None = None,
+    overviews: bool = True,
+    description: str = "",
+    attribution: str = "",
+    threads: int | None = None,
+    stop: Event | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> GeotiffMosaic:
+    """Write the tiles of `block` to `destination`.
+
+    tiles_of     is asked for squares of some hundred tiles, in this thread, a few of them twice
+    compression  deflate or zstd: every pixel as the tile decodes it. jpeg: JPEG tiles go in as they are, pixel for
+                 pixel; other tiles, and overviews, are made JPEG, and pixels more than half transparent masked
+    tile_px      side of a map tile; None: the commonest. Tiles of another size are left out and counted
+    threads      that decode and pack; None: one for each core
+    progress     is told the places worked through and all places
+
+    Grey, colour or transparent is found out from a sample, and once more from the start where a tile shows it wrong.
+    Raises ConfigurationError (no tile, too large), StopRequested, OutsideUnreachable (disk full). Then nothing
+    appears at `destination`, and what was there stays.
+    """
+    _check(block, compression)
+    order = _Order(
+        destination,
+        block,
+        tiles_of,
+        (description, attribution),
+        overviews,
+        threads or os.cpu_count() or 1,
+        stop or Event(),
+        progress or _silent,
+    )
+    pixels = survey(block, tiles_of, compression, tile_px, order.stop)
+    check_tile_px(pixels.tile_px)
+    _check_side(block, pixels)
+    while True:
+        try:
+            return _Mosaic(order, pixels).write()
+        except TooNarrow as wider:
+            pixels = Pixels(pixels.tile_px, wider.mode, pixels.compression, pixels.sampling)
+
+
+class _Mosaic:
+    """One attempt at the file."""
+
+    def __init__(self, order: _Order, pixels: Pixels) -> None:
+        self.order = order
+        self.pixels = pixels
+        self.grid = Grid(order.block.columns, order.block.rows)
+        self.top = self.grid.top if order.overviews else 0
+        self.work_level = min(self.grid.top, max((_WORK_PX // pixels.tile_px).bit_length() - 1, 0))
+        self.counts: Counter[str] = Counter()
+        levels = range(self.top + 1)
+        self.images = [Layer(level, False, *self.grid.size(level)) for level in levels]
+        self.masks = [] if pixels.mode == "RGBA" else [Layer(level, True, *self.grid.size(level)) for level in levels]
+        self.place = Place(
+            block_metres(order.block),
+            pixel_metres(order.block.z, pixels.tile_px),
+            self.grid.columns * pixels.tile_px,
+            self.grid.rows * pixels.tile_px,
+        )
+
+    def write(self) -> GeotiffMosaic:
+        head_bytes = len(self._head(self._layers(), big=True))
+        with ArchiveFile(self.order.destination, head_bytes + -head_bytes % 4096) as file:
+            with contextlib.closing(self._worked()) as squares:
+                self._fill(file, squares)
+            self._refuse_an_empty_one()
+            big = file.size_bytes >= CLASSIC_BYTES
+            file.write_head(self._head([layer for layer in self._layers() if self._is_needed(layer)], big=big))
+            return self._done(file, file.finish(), big)
+
+    def _fill(self, file: ArchiveFile, squares: Iterator[_Worked]) -> None:
+        """Everything but the head, in the order it is made."""
+
+        def keep(of: Node, picture: Picture) -> None:
+            self._put(file, pack(of, picture, self.pixels))
+
+        pyramid = Pyramid(self.grid, self.pixels, self.top, keep)
+        for worked in squares:
+            for tile in worked.tiles:
+                self._put(file, tile)
+            pyramid.add(worked.node, worked.top)
+            self._tell(worked)
+
+    def _worked(self) -> Generator[_Worked]:
+        """Squares of tiles as the threads finish them, in order; a few are under way at once."""
+        waiting: deque[Future[_Worked]] = deque()
+        with ThreadPoolExecutor(self.order.threads, thread_name_prefix="geotiff") as pool:
+            try:
+                for node, contents in self._squares():
+                    waiting.append(pool.submit(self._work, node, contents))
+                    if len(waiting) > self.order.threads:
+                        yield waiting.popleft().result()
+                while waiting:
+                    yield waiting.popleft().result()
+            finally:
+                for future in waiting:
+                    future.cancel()
+
+    def _squares(self) -> Iterator[tuple[Node, dict[tuple[int, int], bytes]]]:
+        """Squares with their tiles' contents by (column, row), along the Z curve."""
+        block = self.order.block
+        for node in self._nodes():
+            self._check_stop()
+            part = part_of(block, node)
+            found = self.order.tiles_of(part)
+            yield node, {(x - block.x_first, y - block.y_first): content for _, x, y, content in found}
+
+    def _check_stop(self) -> None:
+        if self.order.stop.is_set():
+            raise StopRequested("The mosaic was not finished; run again to write it.")
+
+    def _nodes(self) -> Iterator[Node]:
+        yield from self.grid.below(Node(self.grid.top, 0, 0), self.work_level)
+
+    def _work(self, node: Node, contents: dict[tuple[int, int], bytes]) -> _Worked:
+        """In a thread: decode and pack the tiles of a square, and the overviews within it."""
+        worked = _Worked(node)
+
+        def keep(of: Node, picture: Picture) -> None:
+            worked.tiles.append(pack(of, picture, self.pixels))
+            worked.top = picture
+
+        pyramid = Pyramid(self.grid, self.pixels, min(node.level, self.top), keep)
+        for leaf in self.grid.below(node, 0):
+            self._check_stop()
+            decoded = self._decoded(contents.get((leaf.column, leaf.row)), worked.counts)
+            if decoded:
+                worked.tiles.append(pack(leaf, decoded.picture, self.pixels, decoded.whole))
+                worked.top = decoded.picture if node.level == 0 else worked.top
+            pyramid.add(leaf, decoded.picture if decoded else None)
+        return worked
+
+    def _decoded(self, content: bytes | None, counts: Counter[str]) -> Decoded | None:
+        if content is None:
+            return None
+        try:
+            decoded = decode(content, self.pixels)
+        except Unusable as exc:
+            counts[str(exc)] += 1
+            return None
+        counts["tiles"] += 1
+        counts["masked"] += decoded.picture.mask is not None
+        counts["as_they_are"] += decoded.whole is not None
+        return decoded
+
+    def _put(self, file: ArchiveFile, tile: _Tile) -> None:
+        node, size = tile.node, len(tile.image)
+        offset = file.append(tile.image + tile.mask)
+        self.images[node.level].put(node.column, node.row, offset, size)
+        if self.masks:
+            self.masks[node.level].put(node.column, node.row, offset + size, len(tile.mask))
+
+    def _tell(self, worked: _Worked) -> None:
+        self.counts += worked.counts
+        self.counts["places"] += part_of(self.order.block, worked.node).tiles
+        self.order.progress(self.counts["places"], self.order.block.tiles)
+
+    def _layers(self) -> list[Layer]:
+        """In the file's order: each picture is followed by its mask."""
+        if not self.masks:
+            return self.images
+        return [layer for pair in zip(self.images, self.masks, strict=True) for layer in pair]
+
+    def _is_needed(self, layer: Layer) -> bool:
+        """A mask that masks nothing is left away."""
+        return not layer.is_mask or self._missing() > 0 or self.counts["masked"] > 0
+
+    def _missing(self) -> int:
+        return self.order.block.tiles - self.counts["tiles"]
+
+    def _head(self, layers: list[Layer], *, big: bool) -> bytes:
+        return head_of(layers, self.pixels, self.place, self.order.texts, big=big)
+
+    def _refuse_an_empty_one(self) -> None:
+        if not self.counts["tiles"]:
+            raise ConfigurationError("No tile of the mosaic could be read; look at the tiles, or give another tile_px.")
+
+    def _done(self, file: ArchiveFile, sha256: str, big: bool) -> GeotiffMosaic:
+        return GeotiffMosaic(
+            path=file.destination,
+            size_bytes=file.size_bytes,
+            sha256=sha256,
+            width=self.place.width,
+            height=self.place.height,
+            levels=self.top,
+            tile_px=self.pixels.tile_px,
+            mode=self.pixels.mode,
+            compression=self.pixels.compression,
+            big=big,
+            tiles=self.counts["tiles"],
+            as_they_are=self.counts["as_they_are"],
+            missing=self._missing(),
+            left_out={reason: self.counts[reason] for reason in ("unreadable", "wrong_size") if self.counts[reason]},
+        )
+
+
+def pack(node: Node, picture: Picture, pixels: Pixels, whole: bytes | None = None) -> _Tile:
+    """A picture as bytes of the file; `whole` is the map tile's own JPEG stream where that may stay."""
+    mask = b"" if pixels.mode == "RGBA" else encode_mask(picture.mask, pixels.tile_px)
+    return _Tile(node, whole or encode(picture.image, pixels), mask)
+
+
+def _check(block: Block, compression: str) -> None:
+    if compression not in get_args(Compression):
+        raise ConfigurationError(f"compression {compression!r} is not known; use deflate, zstd or jpeg.")
+    if block.columns < 1 or block.rows < 1:
+        raise ConfigurationError("The mosaic has no tile; give a box or ranges that have some.")
+    if block.tiles > _TILES_MAX:
+        raise ConfigurationError(
+            f"A mosaic of {block.tiles:,} tiles is too large; make several of at most {_TILES_MAX:,}."
+        )
+
+
+def _check_side(block: Block, pixels: Pixels) -> None:
+    if max(block.columns, block.rows) * pixels.tile_px >= _SIDE_PX_MAX:
+        raise ConfigurationError("The mosaic is more than 2^31 pixels wide or high; make several smaller ones.")
+
+
+def _silent(_done: int, _all: int) -> None:
+    """Nobody listens."""
