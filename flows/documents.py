@@ -83,7 +83,8 @@ def documents(
         with opened_toolbox(job, database, run.tally) as tools:
             if dry_run:
                 rate = read_rate(tools.clock.host, requests_per_second, DEFAULT_RATE)
-                return publish(run, run.empty_report(dry_run=True, estimate=estimate(tools, limit, rate)))
+                foretold = estimate(tools, limit, rate, only_failed=chosen.retry_failed)
+                return publish(run, run.empty_report(dry_run=True, estimate=foretold))
             with dialled(tools.clock, requested=requests_per_second, default=DEFAULT_RATE):
                 for page in crawl(tools, limit, only_failed=chosen.retry_failed):
                     run.page_done(page.number, page.counts)

@@ -230,6 +230,8 @@ def server_environment(folder: Path) -> dict[str, str]:
         # a page that waits for its tag looks again every second rather than every ten
         "PREFECT_SERVER_TASKS_TAG_CONCURRENCY_SLOT_WAIT_SECONDS": "1",
         "PREFECT_API_URL": "",
+        # a schedule that somebody makes or turns on takes effect within seconds rather than a minute
+        "PREFECT_SERVER_SERVICES_SCHEDULER_LOOP_SECONDS": "5",
         # the UI asks the server it came from, on whatever port or through whatever tunnel (default: port 4200)
         "PREFECT_SERVER_UI_API_URL": "/api",
         "PYTHONWARNINGS": "ignore",

@@ -7,7 +7,7 @@ import contextlib
 import fcntl
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -61,8 +61,7 @@ def serve_all(port: int | None, portal_port: int, documents_there: int) -> None:
         if is_of_home(api, settings.home):
             for deployment in served:
                 _bury_runs(f"{deployment.flow_name}/{deployment.name}")
-        _say_where(settings, api, portal, exported=api == configured)
-        asyncio.run(_serve(served))
+        asyncio.run(_serve(served, lambda: _say_where(settings, api, portal, exported=api == configured)))
 
 
 @contextlib.contextmanager
@@ -122,7 +121,7 @@ def _schedules(deployment: str) -> list[DeploymentScheduleCreate]:
     return [DeploymentScheduleCreate(**{name: getattr(each, name) for name in kept}) for each in standing]
 
 
-async def _serve(served: list[RunnerDeployment]) -> None:
+async def _serve(served: list[RunnerDeployment], ready: Callable[[], None]) -> None:
     """Start the runs that are due until a signal comes; then those that go on are cancelled and end themselves.
 
     `prefect.serve` takes a SIGTERM by stopping the runner from another thread's loop, pauses the deployments
@@ -131,6 +130,7 @@ async def _serve(served: list[RunnerDeployment]) -> None:
     runner = Runner(name="landrecords", limit=RUNS_AT_ONCE, pause_on_shutdown=False)
     for deployment in served:
         await runner.aadd_deployment(deployment)
+    ready()
     running, stop = asyncio.create_task(runner.start()), asyncio.Event()
     await asyncio.sleep(0)  # by now the runner has set its own handler of SIGTERM
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -13,33 +13,24 @@ import os
 from collections import Counter, deque
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
-from typing import NamedTuple, get_args
+from typing import get_args
 
 from tasks.archive_file import ArchiveFile
-from tasks.errors import ConfigurationError, StopRequested
+from tasks.errors import ConfigurationError
 from tasks.geotiff_head import CLASSIC_BYTES, Layer, Place, head_of
-from tasks.geotiff_pixels import (
-    Compression,
-    Decoded,
-    Picture,
-    Pixels,
-    TooNarrow,
-    Unusable,
-    check_tile_px,
-    decode,
-    encode,
-    encode_mask,
-)
+from tasks.geotiff_pixels import Compression, Picture, Pixels, TooNarrow, check_tile_px
 from tasks.geotiff_pyramid import Grid, Node, Pyramid, part_of
+from tasks.geotiff_squares import Packed, Square, Worked, check_stop, pack, work
 from tasks.geotiff_survey import TilesOf, survey
 from tasks.tile_grid import Block, block_metres, pixel_metres
 
 MEDIA_TYPE = "image/tiff; application=geotiff"
 
-_WORK_PX = 2048  # side of what a thread works on at once
+_WORK_PX = 2048  # side of what a thread works on at once: 8 x 8 tiles of 256 pixels
+_WORK_LEVEL_MAX = 4  # 16 x 16 tiles, however small they are
 _TILES_MAX = 30_000_000  # their offsets alone are half a gigabyte
 _SIDE_PX_MAX = 1 << 31
 
@@ -83,24 +74,6 @@ class _Order:
     threads: int
     stop: Event
     progress: Callable[[int, int], None]
-
-
-class _Tile(NamedTuple):
-    """A TIFF tile ready to be written."""
-
-    node: Node
-    image: bytes
-    mask: bytes
-
-
-@dataclass(slots=True)
-class _Worked:
-    """What a thread made of one square of map tiles."""
-
-    node: Node
-    tiles: list[_Tile] = field(default_factory=list)
-    top: Picture | None = None
-    counts: Counter[str] = field(default_factory=Counter)
 
 
 def write_geotiff(
@@ -159,7 +132,7 @@ class _Mosaic:
         self.pixels = pixels
         self.grid = Grid(order.block.columns, order.block.rows)
         self.top = self.grid.top if order.overviews else 0
-        self.work_level = min(self.grid.top, max((_WORK_PX // pixels.tile_px).bit_length() - 1, 0))
+        self.work_level = min(self.grid.top, max((_WORK_PX // pixels.tile_px).bit_length() - 1, 0), _WORK_LEVEL_MAX)
         self.counts: Counter[str] = Counter()
         levels = range(self.top + 1)
         self.images = [Layer(level, False, *self.grid.size(level)) for level in levels]
@@ -181,7 +154,7 @@ class _Mosaic:
             file.write_head(self._head([layer for layer in self._layers() if self._is_needed(layer)], big=big))
             return self._done(file, file.finish(), big)
 
-    def _fill(self, file: ArchiveFile, squares: Iterator[_Worked]) -> None:
+    def _fill(self, file: ArchiveFile, squares: Iterator[Worked]) -> None:
         """Everything but the head, in the order it is made."""
 
         def keep(of: Node, picture: Picture) -> None:
@@ -194,13 +167,13 @@ class _Mosaic:
             pyramid.add(worked.node, worked.top)
             self._tell(worked)
 
-    def _worked(self) -> Generator[_Worked]:
+    def _worked(self) -> Generator[Worked]:
         """Squares of tiles as the threads finish them, in order; a few are under way at once."""
-        waiting: deque[Future[_Worked]] = deque()
+        waiting: deque[Future[Worked]] = deque()
         with ThreadPoolExecutor(self.order.threads, thread_name_prefix="geotiff") as pool:
             try:
-                for node, contents in self._squares():
-                    waiting.append(pool.submit(self._work, node, contents))
+                for square, contents in self._squares():
+                    waiting.append(pool.submit(work, square, contents, self.order.stop))
                     if len(waiting) > self.order.threads:
                         yield waiting.popleft().result()
                 while waiting:
@@ -209,61 +182,23 @@ class _Mosaic:
                 for future in waiting:
                     future.cancel()
 
-    def _squares(self) -> Iterator[tuple[Node, dict[tuple[int, int], bytes]]]:
-        """Squares with their tiles' contents by (column, row), along the Z curve."""
+    def _squares(self) -> Iterator[tuple[Square, dict[Node, bytes]]]:
+        """Squares with the contents of their tiles, along the Z curve."""
         block = self.order.block
-        for node in self._nodes():
-            self._check_stop()
-            part = part_of(block, node)
-            found = self.order.tiles_of(part)
-            yield node, {(x - block.x_first, y - block.y_first): content for _, x, y, content in found}
+        for node in self.grid.below(Node(self.grid.top, 0, 0), self.work_level):
+            check_stop(self.order.stop)
+            found = self.order.tiles_of(part_of(block, node))
+            contents = {Node(0, x - block.x_first, y - block.y_first): content for _, x, y, content in found}
+            yield Square(node, self.grid, self.pixels, min(node.level, self.top)), contents
 
-    def _check_stop(self) -> None:
-        if self.order.stop.is_set():
-            raise StopRequested("The mosaic was not finished; run again to write it.")
-
-    def _nodes(self) -> Iterator[Node]:
-        yield from self.grid.below(Node(self.grid.top, 0, 0), self.work_level)
-
-    def _work(self, node: Node, contents: dict[tuple[int, int], bytes]) -> _Worked:
-        """In a thread: decode and pack the tiles of a square, and the overviews within it."""
-        worked = _Worked(node)
-
-        def keep(of: Node, picture: Picture) -> None:
-            worked.tiles.append(pack(of, picture, self.pixels))
-            worked.top = picture
-
-        pyramid = Pyramid(self.grid, self.pixels, min(node.level, self.top), keep)
-        for leaf in self.grid.below(node, 0):
-            self._check_stop()
-            decoded = self._decoded(contents.get((leaf.column, leaf.row)), worked.counts)
-            if decoded:
-                worked.tiles.append(pack(leaf, decoded.picture, self.pixels, decoded.whole))
-                worked.top = decoded.picture if node.level == 0 else worked.top
-            pyramid.add(leaf, decoded.picture if decoded else None)
-        return worked
-
-    def _decoded(self, content: bytes | None, counts: Counter[str]) -> Decoded | None:
-        if content is None:
-            return None
-        try:
-            decoded = decode(content, self.pixels)
-        except Unusable as exc:
-            counts[str(exc)] += 1
-            return None
-        counts["tiles"] += 1
-        counts["masked"] += decoded.picture.mask is not None
-        counts["as_they_are"] += decoded.whole is not None
-        return decoded
-
-    def _put(self, file: ArchiveFile, tile: _Tile) -> None:
+    def _put(self, file: ArchiveFile, tile: Packed) -> None:
         node, size = tile.node, len(tile.image)
         offset = file.append(tile.image + tile.mask)
         self.images[node.level].put(node.column, node.row, offset, size)
         if self.masks:
             self.masks[node.level].put(node.column, node.row, offset + size, len(tile.mask))
 
-    def _tell(self, worked: _Worked) -> None:
+    def _tell(self, worked: Worked) -> None:
         self.counts += worked.counts
         self.counts["places"] += part_of(self.order.block, worked.node).tiles
         self.order.progress(self.counts["places"], self.order.block.tiles)
@@ -305,12 +240,6 @@ class _Mosaic:
             missing=self._missing(),
             left_out={reason: self.counts[reason] for reason in ("unreadable", "wrong_size") if self.counts[reason]},
         )
-
-
-def pack(node: Node, picture: Picture, pixels: Pixels, whole: bytes | None = None) -> _Tile:
-    """A picture as bytes of the file; `whole` is the map tile's own JPEG stream where that may stay."""
-    mask = b"" if pixels.mode == "RGBA" else encode_mask(picture.mask, pixels.tile_px)
-    return _Tile(node, whole or encode(picture.image, pixels), mask)
 
 
 def _check(block: Block, compression: str) -> None:

@@ -14,12 +14,14 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from itertools import islice
 from typing import Any, Generic
 
+import pycurl
+
 from tasks.bulk_answers import Trouble
 from tasks.bulk_flight import Flight
 from tasks.bulk_pace import Level, Pace, Turns
 from tasks.bulk_results import Failure, Got, Reader
 from tasks.bulk_transfer import Ask, K, Transfer, Wiring
-from tasks.errors import ItemError, StopRequested
+from tasks.errors import ItemError, OutsideUnreachable, StopRequested
 from tasks.http_sessions import sendable, trusted
 
 __all__ = ["Ask", "BulkDoor", "Failure", "Got", "Level", "Turns"]
@@ -45,7 +47,7 @@ class BulkDoor:
     verify        True, the path of a certificate authority's file or folder, or False
     stop          once set, StopRequested within TICK_S; what is in flight is given up
 
-    Proxies are taken from the environment as curl does.
+    Proxies are taken from the environment as curl does (http_proxy only in lower case).
     """
 
     def __init__(
@@ -57,8 +59,8 @@ class BulkDoor:
         level: Level | None = None,
         headers: Mapping[str, str] | None = None,
         connect_timeout_s: float = 10,
-        low_speed_bytes_per_s: int = 256,
-        low_speed_window_s: int = 30,
+        low_speed_bytes_per_s: float = 256,
+        low_speed_window_s: float = 30,
         total_timeout_s: float = 300,
         max_bytes: int = 16 * 1024**2,
         allowed_hosts: Collection[str] = (),
@@ -67,8 +69,7 @@ class BulkDoor:
         stop: threading.Event | None = None,
     ) -> None:
         wiring = Wiring(
-            user_agent=user_agent,
-            headers=sendable(headers),
+            headers=sendable({"User-Agent": user_agent, **(headers or {})}),
             connect_timeout_s=connect_timeout_s,
             total_timeout_s=total_timeout_s,
             low_speed_bytes_per_s=low_speed_bytes_per_s,
@@ -111,6 +112,8 @@ class BulkDoor:
             raise RuntimeError("a bulk door serves one thread at a time; open another one")
         try:
             yield from self._run(_Line(asks))
+        except pycurl.error as exc:
+            raise OutsideUnreachable(f"libcurl failed ({exc.args[-1]}); the page is tried again.") from exc
         finally:
             while self._hopping:
                 self._flight.rest(self._hopping.pop())

@@ -21,12 +21,19 @@ Trouble = tuple[int, str]
 _LATER = "; it is tried again later"
 
 _NAMES = {
-    name.lower().encode(): name
+    name.lower(): name
     for name in (
-        "Content-Type", "Content-Length", "Content-Encoding", "Transfer-Encoding", "ETag", "Last-Modified",
-        "Retry-After", "Date", "Location",
+        "Content-Type",
+        "Content-Length",
+        "Content-Encoding",
+        "Transfer-Encoding",
+        "ETag",
+        "Last-Modified",
+        "Retry-After",
+        "Date",
+        "Location",
     )
-}  # fmt: skip
+}
 
 _REFUSED = frozenset(
     {
@@ -49,12 +56,12 @@ def read_headers(lines: Iterable[bytes]) -> dict[str, str]:
     Earlier blocks (103 Early Hints, a proxy's own) are dropped: each begins with a status line.
     """
     found: dict[str, str] = {}
-    for line in lines:
-        raw, colon, value = line.partition(b":")
+    for line in b"".join(lines).decode("latin-1").split("\n"):
+        raw, colon, value = line.partition(":")
         name = _NAMES.get(raw.lower())
         if name:
-            found[name] = value.strip().decode("latin-1")
-        elif not colon and raw[:5] == b"HTTP/":
+            found[name] = value.strip()
+        elif not colon and raw.startswith("HTTP/"):
             found.clear()
     return found
 

@@ -65,8 +65,8 @@ class Flight:
         self._scouting = self._scouting and transfer.url[:5].lower() == "https"
         if self._shared:
             transfer.share_connection()
-        self._up[transfer.curl] = transfer
         self._multi.add_handle(transfer.curl)
+        self._up[transfer.curl] = transfer
 
     def land(self) -> list[tuple[Transfer, Trouble | None]]:
         """Move everything on as far as it goes; returns those that ended."""
@@ -111,10 +111,10 @@ class Flight:
 
     def abandon(self) -> None:
         """Give up everything in the air; HTTP/1.1 connections in use are closed."""
-        for curl, transfer in self._up.items():
+        while self._up:
+            curl, transfer = self._up.popitem()
             self._multi.remove_handle(curl)
             self.rest(transfer)
-        self._up.clear()
 
     def close(self) -> None:
         """Close all connections."""

@@ -43,17 +43,16 @@ class Ask(NamedTuple, Generic[K]):
 class Wiring:
     """How every transfer of a door is made.
 
-    low_speed_*  a transfer slower than this many bytes/s over this many whole seconds is given up; waiting for
-                 the answer's first byte counts, so the window bounds that too
+    low_speed_*  a transfer slower than this many bytes/s over this many seconds (whole, at least one) is given up;
+                 waiting for the answer's first byte counts, so the window bounds that too
     verify       True, the path of a certificate authority's file or folder, or False
     """
 
-    user_agent: str
     headers: Mapping[str, str]
     connect_timeout_s: float
     total_timeout_s: float
-    low_speed_bytes_per_s: int
-    low_speed_window_s: int
+    low_speed_bytes_per_s: float
+    low_speed_window_s: float
     max_bytes: int
     http2: bool
     verify: bool | str
@@ -64,14 +63,13 @@ class Wiring:
         return [
             (pycurl.NOSIGNAL, 1),
             (pycurl.HTTP_VERSION, version),
-            (pycurl.USERAGENT, self.user_agent),
             (pycurl.HTTPHEADER, header_lines(self.headers)),
             (pycurl.ACCEPT_ENCODING, ASKED_FOR),
             (pycurl.HTTP_CONTENT_DECODING, 0),
             (pycurl.CONNECTTIMEOUT_MS, round(self.connect_timeout_s * 1000)),
             (pycurl.TIMEOUT_MS, round(self.total_timeout_s * 1000)),
-            (pycurl.LOW_SPEED_LIMIT, self.low_speed_bytes_per_s),
-            (pycurl.LOW_SPEED_TIME, self.low_speed_window_s),
+            (pycurl.LOW_SPEED_LIMIT, round(self.low_speed_bytes_per_s)),
+            (pycurl.LOW_SPEED_TIME, max(1, round(self.low_speed_window_s))),
             (pycurl.MAXFILESIZE_LARGE, self.max_bytes),
             (pycurl.BUFFERSIZE, BUFFER_BYTES),
             *self._trust(),
@@ -165,7 +163,7 @@ class Transfer:
     def _dress(self, headers: Mapping[str, str]) -> None:
         """Send these headers, and what makes the request conditional."""
         named = {"If-None-Match": self.ask.etag, "If-Modified-Since": self.ask.last_modified}
-        conditions = {name: value for name, value in named.items() if value and value.isprintable()}
+        conditions = {name: value for name, value in named.items() if value and _is_one_line(value)}
         self.curl.setopt(pycurl.HTTPHEADER, header_lines({**headers, **conditions}))
         self._dressed = True
 
@@ -187,6 +185,11 @@ class _Moved:
     url: str
     status: int
     headers: Mapping[str, str]
+
+
+def _is_one_line(value: str) -> bool:
+    """A line break in what an earlier answer left in a row would begin a header of its own."""
+    return value.isprintable() and max(value) <= "\xff"
 
 
 def header_lines(headers: Mapping[str, str]) -> list[bytes]:

@@ -157,11 +157,12 @@ def page_size(rows: int) -> int:
     return max(10, min(50, math.ceil(rows / 20)), math.ceil(rows / PAGES_PER_RUN))
 
 
-def estimate(tools: Toolbox, limit: int | None, rate: float | None) -> dict[str, Any]:
+def estimate(tools: Toolbox, limit: int | None, rate: float | None, *, only_failed: bool = False) -> dict[str, Any]:
     """What a run would fetch: rows, requests, seconds at the dial, bytes as far as earlier documents tell."""
+    wanted = Status.FAILED if only_failed else Status.PENDING
     rows, requests, mean_bytes = tools.database.rows(
         tools.queue(DOWNLOAD).step.statement("documents_estimate", scope=tools.job.scope.where),
-        {**tools.job.scope.parameters, "limit": limit},
+        {**tools.job.scope.parameters, "limit": limit, "wanted": str(wanted)},
     )[0]
     seconds = requests / rate if rate else None
     return {

@@ -87,7 +87,9 @@ class Pyramid:
         if node.level >= self._top:
             return
         parent = node.parent
-        left, parts = self._open.pop(parent, None) or (sum(1 for _ in self._grid.children(parent)), [])
+        if parent not in self._open:
+            self._open[parent] = (sum(1 for _ in self._grid.children(parent)), [])
+        left, parts = self._open.pop(parent)
         if picture:
             parts.append((node, halved(picture, self._pixels.mode)))
         if left > 1:

@@ -23,17 +23,15 @@ from tasks.postgres import Database, sql_text
 LONGEST_PAUSE_S = 0.5
 """A worker that waits for a turn asks again after this long at the latest: the dial may have been turned."""
 
-SPAN_S = 0.25
+SPAN_S = 0.1
 """At most so many seconds of turns are reserved in one statement."""
 
-HORIZON_S = 0.25
-"""How far ahead of now the host may be reserved in all; bounds what is in hand when somebody holds the host."""
+HORIZON_S = 0.2
+"""How far ahead of now the host may be reserved in all. With SPAN_S it is how long requests may still go out after
+another worker was told to hold."""
 
-LOOK_EVERY_S = 0.1
-"""What a worker knows of a hold is never older than this when it spends a turn."""
-
-LOOK_AHEAD_S = 0.02
-"""A worker that must look does so this long before its turn, so that looking does not make it late."""
+FREE_S = 0.1
+"""Without a dial a worker looks this often whether there is one now, or whether the host is held."""
 
 LESSONS = 5
 """Readings of the database's clock before the first turn: one alone may have been slow on its way."""
@@ -78,7 +76,6 @@ class Clock:
         self._waiting = 0
         self._late_s = 0.0
         self._held_until = 0.0
-        self._looked_at = 0.0
         self._free_until = 0.0
         self._time = _DatabaseTime()
         self._lock = threading.Lock()  # of the fields; never held while waiting for anything
@@ -132,16 +129,10 @@ class Clock:
             now = time.monotonic()
             if now < self._free_until:
                 return now
-            while self._turns and self._turns[0] < now - self._late_s:
-                self._turns.popleft()
-                self.forfeited += 1
             return self._turns.popleft() if self._turns else None
 
     def _spent(self, turn: float) -> bool:
         """Wait until the turn has come; False when it is void, because the host is held or we are too late."""
-        self._sleep(turn - LOOK_AHEAD_S - time.monotonic())
-        if time.monotonic() - self._looked_at > LOOK_EVERY_S:
-            self._look()
         self._sleep(turn - time.monotonic())
         with self._lock:
             now = time.monotonic()
@@ -150,14 +141,6 @@ class Clock:
             late = now > max(turn + self._late_s, self._free_until)
             self.forfeited += late
             return not late
-
-    def _look(self) -> None:
-        """Learn of a hold by another worker."""
-        self._looked_at = time.monotonic()
-        for _rate, held_s, database_now in self._database.rows(self._read, {"host": self.host}):
-            self._time.learn(time.monotonic(), database_now)
-            if held_s > 0:
-                self._learn_of_hold(held_s)
 
     def _learn_of_hold(self, seconds: float) -> None:
         with self._lock:
@@ -169,7 +152,8 @@ class Clock:
         """Reserve a turn for every waiting thread, if there are free ones; seconds until it is worth asking again."""
         if self._time.lessons == 0:
             for _ in range(LESSONS):
-                self._look()
+                for _rate, database_now in self._database.rows(self._read, {"host": self.host}):
+                    self._time.learn(time.monotonic(), database_now)
         arguments = {
             "host": self.host,
             "wanted": self._waiting,
@@ -185,11 +169,10 @@ class Clock:
             return 0.0
         rate, number, first, spacing_s, next_in_s, held_s, database_now = rows[0]
         self._time.learn(answered, database_now)
-        self._looked_at = answered
         if held_s > 0:
             self._learn_of_hold(held_s)
         elif rate is None:
-            self._free_until = answered + LOOK_EVERY_S
+            self._free_until = answered + FREE_S
         if number:
             self._fill_hand(self._time.here(first), number, spacing_s)
             return 0.0

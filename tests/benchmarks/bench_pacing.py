@@ -33,7 +33,7 @@ CASES = [
 def main() -> None:
     """Measure every case, print the table."""
     arguments = argparse.ArgumentParser(description=__doc__)
-    arguments.add_argument("--seconds", type=float, default=5.0)
+    arguments.add_argument("--seconds", type=float, default=10.0)
     seconds = arguments.parse_args().seconds
     home = Path(tempfile.mkdtemp(prefix="landrecords-bench-"))
     try:

@@ -605,6 +605,16 @@ def test_retry_of_an_early_step_takes_the_later_ones_with_it(database: Database)
     assert ids(Queue(database, UPLOAD, run_id="r").claim(9)) == []
 
 
+def test_a_run_may_take_back_some_for_itself(database: Database) -> None:
+    database.rows(
+        "INSERT INTO items (priority, status, run_id) VALUES (2, 'failed', 'old'), (3, 'failed', 'old'),"
+        " (1, 'failed', 'old'), (1, 'completed', 'old')"
+    )
+    assert Queue(database, ITEMS, run_id="new").retry(limit=2, take=True) == 2
+    rows = database.rows("SELECT status::text, run_id FROM items ORDER BY id")
+    assert rows == [("pending", "new"), ("failed", "old"), ("pending", "new"), ("completed", "old")]
+
+
 # --- the dead ---
 
 HOLD_ROWS = """

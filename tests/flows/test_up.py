@@ -1,0 +1,251 @@
+"""`landrecords up`: one server for the whole module, its deployment run by hand and on a schedule, then ended."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import requests
+
+from flows.serving import serve_all
+from tasks.errors import ConfigurationError
+
+BIN = Path(sys.executable).parent
+ROOT = Path(__file__).parents[2]
+DOCUMENTS = 12
+
+
+class Up:
+    """`landrecords up` in a folder like a fresh clone, without a terminal."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.port, self.portal_port = free_port(), free_port()
+        toml = (ROOT / "prefect.toml").read_text()
+        assert ":4200/" in toml
+        (folder / "prefect.toml").write_text(toml.replace(":4200/", f":{self.port}/"))
+        self.environment = {**os.environ, "LANDRECORDS_UP_OF_TEST": str(folder)}
+        del self.environment["LANDRECORDS_HOME"]  # ./.landrecords, as in a clone
+        self.log = folder / "up.log"
+
+    def start(self) -> None:
+        command = [BIN / "landrecords", "up", "--portal-port", str(self.portal_port), "--documents", str(DOCUMENTS)]
+        with self.log.open("w") as log:
+            self.process = subprocess.Popen(
+                command, cwd=self.folder, env=self.environment, stdout=log, stderr=log, stdin=subprocess.DEVNULL
+            )
+        until(lambda: "end it" in self.said() or self.process.poll() is not None, "`up` to be ready", 150)
+        assert self.process.poll() is None, self.said()
+
+    def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
+        self.process.send_signal(number)
+        code = self.process.wait(timeout=60)
+        until(lambda: not self.processes(), "every process to end", 30)
+        return code
+
+    def said(self) -> str:
+        return self.log.read_text()
+
+    def run(self, *command: str) -> subprocess.CompletedProcess[str]:
+        """A command in another shell of the same folder."""
+        return subprocess.run(
+            [BIN / command[0], *command[1:]],
+            cwd=self.folder,
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=180,
+        )
+
+    def status(self) -> dict[str, dict[str, int]]:
+        counts: dict[str, dict[str, int]] = json.loads(self.run("landrecords", "status", "documents", "--json").stdout)
+        return counts
+
+    def api(self, method: str, path: str, **content: Any) -> Any:
+        answer = requests.request(method, f"http://127.0.0.1:{self.port}/api/{path}", timeout=30, **content)
+        answer.raise_for_status()
+        return answer.json() if answer.content else None
+
+    def deployment(self) -> dict[str, Any]:
+        found: dict[str, Any] = self.api("GET", "deployments/name/documents/sample")
+        return found
+
+    def flow_runs(self) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = self.api("POST", "flow_runs/filter", json={"sort": "EXPECTED_START_TIME_DESC"})
+        return found
+
+    def processes(self) -> list[psutil.Process]:
+        """Whatever it started, and what that started."""
+        found = []
+        for process in psutil.process_iter():
+            try:
+                mine = process.environ().get("LANDRECORDS_UP_OF_TEST") == str(self.folder)
+                if mine and process.status() != psutil.STATUS_ZOMBIE:
+                    found.append(process)
+            except psutil.Error:
+                continue
+        return found
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def until(condition: Callable[[], object], what: str, seconds: float = 90) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"waited {seconds} s for {what}"
+        time.sleep(0.2)
+
+
+@pytest.fixture(scope="module")
+def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
+    served = Up(tmp_path_factory.mktemp("clone"))
+    served.start()
+    yield served
+    if served.process.poll() is None:
+        served.stop()
+    shutil.rmtree(served.folder)
+
+
+def test_it_says_where_everything_is(up: Up) -> None:
+    said = up.said()
+    assert re.search(rf"^Prefect UI +http://127\.0\.0\.1:{up.port}$", said, re.MULTILINE)
+    assert re.search(rf"^sample portal +http://127\.0\.0\.1:{up.portal_port}$", said, re.MULTILINE)
+    assert re.search(rf"^store +file://{up.folder}/\.landrecords/store$", said, re.MULTILINE)
+    assert "export PREFECT_API_URL" not in said  # prefect.toml says it
+
+
+def test_the_ui_asks_the_server_it_came_from(up: Up) -> None:
+    """On any other port than 4200 Prefect's default sends it to a server that is not there."""
+    page = requests.get(f"http://127.0.0.1:{up.port}/", timeout=30)
+    assert "<title>Prefect" in page.text
+    assert requests.get(f"http://127.0.0.1:{up.port}/ui-settings", timeout=30).json()["api_url"] == "/api"
+
+
+def test_the_form_explains_every_parameter(up: Up) -> None:
+    parameters = up.deployment()["parameter_openapi_schema"]["properties"]
+    assert {name for name, field in parameters.items() if not field.get("description")} == set()
+    assert parameters["portal_url"]["title"] == "Portal"
+    assert parameters["requests_per_second"]["title"] == "Requests per second"
+    assert (parameters["workers"]["minimum"], parameters["workers"]["maximum"]) == (1, 64)
+
+
+def test_a_run_started_in_another_shell(up: Up) -> None:
+    done = up.run("prefect", "deployment", "run", "documents/sample", "--watch")
+    assert done.returncode == 0, done.stdout + done.stderr + up.said()
+    assert "Flow run finished successfully in 'Completed'" in done.stdout
+    counts = up.status()
+    assert counts["upload"]["completed"] > 0
+    assert counts["download"]["pending"] == counts["download"]["in_progress"] == 0
+    assert len(list(up.folder.glob(".landrecords/store/documents/**/*.pdf"))) == counts["upload"]["completed"]
+
+
+def test_what_the_run_left_in_the_ui(up: Up) -> None:
+    found = up.api("POST", "artifacts/latest/filter", json={})
+    kinds = {artifact["key"]: artifact["type"] for artifact in found}
+    assert kinds["documents-progress"] == "progress"
+    assert kinds["documents-results"] == "table"
+    assert kinds["documents-report"] == "markdown"
+    (progress,) = [a for a in found if a["key"] == "documents-progress"]
+    assert float(progress["data"]) == 100.0
+
+
+def test_a_run_on_a_schedule(up: Up) -> None:
+    soon = {"interval": 3600, "anchor_date": (datetime.now(UTC) + timedelta(seconds=15)).isoformat()}
+    deployment = up.deployment()["id"]
+    (schedule,) = up.api("POST", f"deployments/{deployment}/schedules", json=[{"schedule": soon, "active": True}])
+
+    def finished() -> bool:
+        return any(run["auto_scheduled"] and run["state_type"] == "COMPLETED" for run in up.flow_runs())
+
+    until(finished, "the scheduled run to finish", 120)
+    assert up.api("GET", f"deployments/{deployment}/schedules")[-1]["id"] == schedule["id"]
+
+
+def test_block_types_are_on_the_blocks_page(up: Up) -> None:
+    slugs = {kind["slug"] for kind in up.api("POST", "block_types/filter", json={})}
+    assert slugs >= {"landrecords-database", "landrecords-store", "landrecords-portal"}
+
+
+def test_a_second_one_in_the_same_home_is_refused(up: Up) -> None:
+    done = up.run("landrecords", "up", "--port", str(free_port()))
+    assert done.returncode == 2
+    assert re.fullmatch(
+        r"landrecords: `landrecords up` runs already for .*; use that one, or end it first\.\n", done.stderr
+    )
+
+
+def test_its_end_ends_the_run_under_way_and_its_next_start_goes_on(up: Up) -> None:
+    """The last of these tests: it stops and starts what they share."""
+    schedules = [(s["schedule"].get("interval"), s["active"]) for s in up.deployment()["schedules"]]
+    up.run("landrecords", "retry", "documents")
+    slow = up.api("POST", f"deployments/{up.deployment()['id']}/create_flow_run", json={"parameters": wait_for_ever()})
+    until(lambda: up.api("GET", f"flow_runs/{slow['id']}")["state_type"] == "RUNNING", "the run to start")
+    until(lambda: any("prefect.engine" in p.cmdline() for p in up.processes()), "its process")
+    assert up.stop(signal.SIGINT) == 0
+    assert up.status()["download"]["in_progress"] == 0
+    up.start()
+    assert up.api("GET", f"flow_runs/{slow['id']}")["state_type"] in {"CANCELLED", "CRASHED"}
+    assert [(s["schedule"].get("interval"), s["active"]) for s in up.deployment()["schedules"]] == schedules
+    again = up.run("prefect", "deployment", "run", "documents/sample", "--watch")
+    assert "Flow run finished successfully in 'Completed'" in again.stdout, up.said()
+    assert up.stop(signal.SIGTERM) == 0
+
+
+def wait_for_ever() -> dict[str, Any]:
+    """Parameters of a run that does not come to its end by itself: a failed look-up is due again in an hour."""
+    return {"portal_url": "http://127.0.0.1:1", "backoff_s": 3600}
+
+
+# --- mistakes, told before anything is started ---
+
+
+@pytest.fixture
+def own_home(tmp_path: Path, database_url: str, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("LANDRECORDS_HOME", str(tmp_path))
+    monkeypatch.setenv("LANDRECORDS_SERVED_BY", "")
+    monkeypatch.setenv("LANDRECORDS_DATABASE_URL", database_url)
+    return tmp_path
+
+
+def test_a_port_that_is_taken(own_home: Path) -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        with pytest.raises(ConfigurationError, match=f"port {port} is taken .* choose another with --port"):
+            serve_all(port, free_port(), DOCUMENTS)
+
+
+def test_a_portal_port_that_is_taken(own_home: Path, prefect_server: str) -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        with pytest.raises(ConfigurationError, match=f"127.0.0.1:{port} cannot be listened on"):
+            serve_all(None, port, DOCUMENTS)
+
+
+def test_documents_of_ones_own(own_home: Path, database: Any) -> None:
+    database.rows(
+        "INSERT INTO index_documents (source, book, page, source_file) VALUES ('duprocess', 300, 1, 'my.csv')"
+    )
+    with pytest.raises(ConfigurationError, match=r"from my\.csv"):
+        serve_all(None, free_port(), DOCUMENTS)
