@@ -107,14 +107,26 @@ def _end(process: subprocess.Popen[str]) -> None:
         process.communicate()
 
 
+def own_documents(database: Database) -> str | None:
+    """The file that documents other than the sample's were loaded from; None when there are none.
+
+    The sample must keep away from those: its portal would answer `not found` for every one of them, and its
+    index would overwrite those of equal book and page.
+    """
+    found = database.rows(
+        "SELECT coalesce(source_file, 'a file without a name') FROM index_documents"
+        " WHERE source_file IS DISTINCT FROM %s LIMIT 1",
+        (INDEX_NAME,),
+    )
+    return str(found[0][0]) if found else None
+
+
 def refuse_own_documents(database: Database) -> None:
-    """The sample portal knows nothing of a real county: it would answer `not found` for every real row, and
-    its index would overwrite those of equal book and page. Raises ConfigurationError."""
-    statement = "SELECT source_file FROM index_documents WHERE source_file IS DISTINCT FROM %s LIMIT 1"
-    found = database.rows(statement, (INDEX_NAME,))
-    if found:
+    """Raises ConfigurationError where the demo would touch documents of the user's own."""
+    file = own_documents(database)
+    if file is not None:
         raise ConfigurationError(
-            f"this database holds documents of your own (from {found[0][0]}), which the sample must not touch; "
+            f"this database holds documents of your own (from {file}), which the sample must not touch; "
             "give the sample a home of its own, such as LANDRECORDS_HOME=.landrecords-sample, and its database."
         )
 

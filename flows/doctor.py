@@ -9,8 +9,9 @@ from collections.abc import Callable
 from prefect.settings import PREFECT_API_URL
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
-from flows.local import answers
+from flows.local import answers, refuse_away
 from tasks.errors import ConfigurationError, LandrecordsError, OutsideUnreachable
 from tasks.ghostscript import find_ghostscript
 from tasks.postgres import open_database, pending_migrations
@@ -23,23 +24,25 @@ ENOUGH_BYTES = 2_000_000_000
 
 
 def examine(console: Console) -> int:
-    """Print a line per need; returns 0, 2 (something to correct) or 3 (something away)."""
+    """Print a line per need; returns 0, 2 (something is wrong here) or 3 (something outside is away)."""
     settings, code = load_settings(), 0
     table = Table("what", "state", "says", title="landrecords doctor", title_justify="left")
     for name, look in CHECKS.items():
-        try:
-            table.add_row(name, "ok", look(settings))
-        except ConfigurationError as exc:
-            table.add_row(name, "correct", str(exc))
-            code = max(code, 2)
-        except OutsideUnreachable as exc:
-            table.add_row(name, "away", str(exc))
-            code = 3
-        except LandrecordsError as exc:
-            table.add_row(name, "correct", str(exc))
-            code = max(code, 2)
+        state, says, weight = _looked(look, settings)
+        table.add_row(name, state, Text(says))
+        code = max(code, weight)
     console.print(table)
     return code
+
+
+def _looked(look: Callable[[Settings], str], settings: Settings) -> tuple[str, str, int]:
+    """State, sentence and exit code of one need."""
+    try:
+        return "ok", look(settings), 0
+    except OutsideUnreachable as exc:
+        return "away", str(exc), 3
+    except LandrecordsError as exc:
+        return "wrong", str(exc), 2
 
 
 def _python(_settings: Settings) -> str:
@@ -78,6 +81,7 @@ def _prefect(_settings: Settings) -> str:
     api = PREFECT_API_URL.value()
     if api and answers(api):
         return f"{api} answers"
+    refuse_away(api)
     return "no server runs; a run starts one (or keep one with `landrecords up`)"
 
 

@@ -36,20 +36,26 @@ DATABASE_CONNECTIONS = 12
 
 @workload(name="documents", task_runner=ThreadPoolTaskRunner(max_workers=threads_needed(len(STEPS))))
 def documents(
-    portal_url: Annotated[str, Field(title="Portal", description="http(s) address of the county's portal")],
+    portal_url: Annotated[str, Field(title="Portal", description="Its http(s) address, or block:NAME")],
     index: Annotated[Path | None, Field(description="CSV or XLSX index of instruments to load first")] = None,
-    stage: Annotated[str, Field(description="Which rows: a stage of tasks/stages.toml")] = "all",
+    stage: Annotated[
+        str, Field(description="Which rows: all, mid-filtered, 4-retry ... (tasks/stages.toml or LANDRECORDS_STAGES)")
+    ] = "all",
     limit: Annotated[int | None, Field(ge=1, description="At most so many rows")] = None,
-    workers: Annotated[int, Field(ge=1, le=64, description="Documents fetched at once at most")] = 5,
+    workers: Annotated[
+        int, Field(ge=1, le=64, description="At most so many documents are fetched at once (1 to 64)")
+    ] = 5,
     requests_per_second: Annotated[
-        float | None, Field(gt=0, description="Turns the portal's dial; empty: leaves it as it stands")
+        float | None, Field(gt=0, description="Turns the portal's dial; None leaves it as it stands")
     ] = None,
     optimise: Annotated[bool, Field(description="Let Ghostscript make scans smaller")] = True,
     dry_run: Annotated[bool, Field(description="Only say what would be fetched")] = False,
-    books: Annotated[tuple[int, int] | None, Field(description="Only books from .. to")] = None,
+    books: Annotated[
+        tuple[int, int] | None, Field(description="Only books from the first to the last, such as 238 and 3971")
+    ] = None,
     types: Annotated[list[str] | None, Field(description="Only these instrument types")] = None,
     priorities: Annotated[list[int] | None, Field(description="Only these download priorities")] = None,
-    profile: Annotated[str | None, Field(description="Portal profile of another county")] = None,
+    profile: Annotated[str | None, Field(description="Portal profile of another county: a name or a path")] = None,
     keep_page_mismatch: Annotated[
         bool, Field(description="Keep documents whose page count differs from the index")
     ] = False,

@@ -163,14 +163,19 @@ def prefect_api(settings: Settings, *, port: int | None = None, any_port: bool =
     if configured and answers(configured):
         yield configured
         return
-    if configured and urlsplit(configured).hostname not in {"127.0.0.1", "localhost", "::1"}:
-        raise OutsideUnreachable(
-            f"the Prefect API {configured} does not answer; start it, or unset PREFECT_API_URL for a local one."
-        )
+    refuse_away(configured)
     wanted = port or (urlsplit(configured).port if configured else None) or DEFAULT_PORT
     url = local_server(settings.home, ports=(wanted, 0) if any_port else (wanted,))
     with temporary_settings({PREFECT_API_URL: url}):
         yield url
+
+
+def refuse_away(configured: str | None) -> None:
+    """Raises OutsideUnreachable for an API on another machine, which cannot be started from here."""
+    if configured and urlsplit(configured).hostname not in {"127.0.0.1", "localhost", "::1"}:
+        raise OutsideUnreachable(
+            f"the Prefect API {configured} does not answer; start it, or unset PREFECT_API_URL for a local one."
+        )
 
 
 def is_of_home(api_url: str, home: Path) -> bool:

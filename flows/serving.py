@@ -7,36 +7,27 @@ import contextlib
 import fcntl
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import DeploymentScheduleCreate
-from prefect.client.schemas.filters import (
-    DeploymentFilter,
-    DeploymentFilterName,
-    FlowRunFilter,
-    FlowRunFilterState,
-    FlowRunFilterStateType,
-)
-from prefect.client.schemas.objects import StateType
 from prefect.client.schemas.schedules import CronSchedule
 from prefect.deployments.runner import RunnerDeployment
 from prefect.exceptions import ObjectNotFound
 from prefect.runner import Runner
 from prefect.settings import PREFECT_API_URL
-from prefect.states import Crashed
 from prefect.types.entrypoint import EntrypointType
 from rich.console import Console
 
-from flows.demo import Portal, refuse_own_documents, sample_portal
+from flows.demo import Portal, own_documents, sample_portal
 from flows.documents import documents
-from flows.local import SERVED_BY, is_of_home, prefect_api, terminable
+from flows.local import SERVED_BY, prefect_api, terminable
 from tasks.errors import ConfigurationError
 from tasks.partials import disk
 from tasks.postgres import open_database
-from tasks.settings import Settings, load_settings
+from tasks.settings import load_settings
 
 RUNS_AT_ONCE = 4
 CANCEL_TIMEOUT_S = 10.0
@@ -45,8 +36,8 @@ CANCEL_TIMEOUT_S = 10.0
 def serve_all(port: int | None, portal_port: int, documents_there: int) -> None:
     """Blocks until Ctrl-C or SIGTERM; then everything that was started here ends.
 
-    Raises ConfigurationError when a port is taken, `up` runs already in this home, or the database holds a
-    user's own documents.
+    Where the database holds documents of the user's own, the server is all there is: the sample would touch them.
+    Raises ConfigurationError when a port is taken or `up` runs already in this home.
     """
     settings, configured = load_settings(), PREFECT_API_URL.value()
     # the runs are processes that inherit these
@@ -54,14 +45,19 @@ def serve_all(port: int | None, portal_port: int, documents_there: int) -> None:
     with contextlib.ExitStack() as opened:
         opened.enter_context(terminable())
         opened.enter_context(_the_only_one(settings.home))
-        refuse_own_documents(open_database(settings))
+        own = own_documents(open_database(settings))
         api = opened.enter_context(prefect_api(settings, port=port, any_port=False))
-        portal = opened.enter_context(sample_portal(settings.home, documents_there, ports=(portal_port,)))
-        served = deployments(portal)
-        if is_of_home(api, settings.home):
-            for deployment in served:
-                _bury_runs(f"{deployment.flow_name}/{deployment.name}")
-        asyncio.run(_serve(served, lambda: _say_where(settings, api, portal, exported=api == configured)))
+        places = {"Prefect UI": api.removesuffix("/api"), "store": settings.store}
+        if api != configured:
+            places["other shells"] = f"export PREFECT_API_URL={api}"
+        if own is not None:
+            places["sample"] = f"not served: this database holds documents of your own (from {own})"
+            asyncio.run(_serve([], places))
+        else:
+            portal = opened.enter_context(sample_portal(settings.home, documents_there, ports=(portal_port,)))
+            places["sample portal"] = portal.url
+            places["run it"] = "prefect deployment run documents/sample --watch"
+            asyncio.run(_serve(deployments(portal), places))
 
 
 @contextlib.contextmanager
@@ -80,20 +76,17 @@ def _the_only_one(home: Path) -> Iterator[None]:
         yield
 
 
-def _bury_runs(deployment: str) -> None:
-    """Runs of an `up` that was killed would be shown as running for ever; nobody else serves this server."""
-    with get_client(sync_client=True) as client:
-        alive = FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.RUNNING, StateType.CANCELLING]))
-        named = DeploymentFilter(name=DeploymentFilterName(any_=[deployment.partition("/")[2]]))
-        for run in client.read_flow_runs(flow_run_filter=FlowRunFilter(state=alive), deployment_filter=named):
-            client.set_flow_run_state(run.id, Crashed(message="`landrecords up` was killed."), force=True)
-
-
 def deployments(portal: Portal) -> list[RunnerDeployment]:
     """The sample deployment of every workload."""
+    parameters: dict[str, Any] = {
+        "portal_url": portal.url,
+        "index": str(portal.index),
+        "requests_per_second": 20.0,
+        "backoff_s": 0.5,  # the portal breaks some answers on purpose; they are asked for again soon
+    }
     sample = documents.to_deployment(
         name="sample",
-        parameters=sample_parameters(portal.url, str(portal.index)),
+        parameters=parameters,
         description="Documents of the sample portal. Run it as it is; a second run fetches nothing again.",
         tags=["landrecords", "documents", "sample"],
         schedules=_schedules("documents/sample"),
@@ -102,11 +95,6 @@ def deployments(portal: Portal) -> list[RunnerDeployment]:
     )
     assert isinstance(sample, RunnerDeployment)  # noqa: S101 - there is no event loop here
     return [sample]
-
-
-def sample_parameters(portal_url: str, index: str) -> dict[str, Any]:
-    """What a run of the sample is given. The portal breaks some answers on purpose; they are asked for again soon."""
-    return {"portal_url": portal_url, "index": index, "requests_per_second": 20.0, "backoff_s": 0.5}
 
 
 def _schedules(deployment: str) -> list[DeploymentScheduleCreate]:
@@ -121,7 +109,7 @@ def _schedules(deployment: str) -> list[DeploymentScheduleCreate]:
     return [DeploymentScheduleCreate(**{name: getattr(each, name) for name in kept}) for each in standing]
 
 
-async def _serve(served: list[RunnerDeployment], ready: Callable[[], None]) -> None:
+async def _serve(served: list[RunnerDeployment], places: Mapping[str, str]) -> None:
     """Start the runs that are due until a signal comes; then those that go on are cancelled and end themselves.
 
     `prefect.serve` takes a SIGTERM by stopping the runner from another thread's loop, pauses the deployments
@@ -130,30 +118,22 @@ async def _serve(served: list[RunnerDeployment], ready: Callable[[], None]) -> N
     runner = Runner(name="landrecords", limit=RUNS_AT_ONCE, pause_on_shutdown=False)
     for deployment in served:
         await runner.aadd_deployment(deployment)
-    ready()
-    running, stop = asyncio.create_task(runner.start()), asyncio.Event()
+    _say(places)
+    stop = asyncio.Event()
+    working = asyncio.create_task(runner.start() if served else stop.wait())
     await asyncio.sleep(0)  # by now the runner has set its own handler of SIGTERM
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    await asyncio.wait([running, asyncio.create_task(stop.wait())], return_when=asyncio.FIRST_COMPLETED)
-    with contextlib.suppress(TimeoutError):
-        await asyncio.wait_for(runner.cancel_all(), CANCEL_TIMEOUT_S)
-    running.cancel()
+    await asyncio.wait([working, asyncio.create_task(stop.wait())], return_when=asyncio.FIRST_COMPLETED)
+    if served:
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(runner.cancel_all(), CANCEL_TIMEOUT_S)
+    working.cancel()
     with contextlib.suppress(asyncio.CancelledError):
-        await running
+        await working
 
 
-def _say_where(settings: Settings, api: str, portal: Portal, *, exported: bool) -> None:
+def _say(places: Mapping[str, str]) -> None:
     console = Console(soft_wrap=True, highlight=False, markup=False)
-    for name, value in _places(settings, api, portal, exported=exported):
+    for name, value in {**places, "end it": "Ctrl-C"}.items():
         console.print(f"{name:<15} {value}")
-
-
-def _places(settings: Settings, api: str, portal: Portal, *, exported: bool) -> Iterator[tuple[str, Any]]:
-    yield "Prefect UI", api.removesuffix("/api")
-    yield "sample portal", portal.url
-    yield "store", settings.store
-    if not exported:
-        yield "other shells", f"export PREFECT_API_URL={api}"
-    yield "run it", "prefect deployment run documents/sample --watch"
-    yield "end it", "Ctrl-C"

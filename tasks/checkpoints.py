@@ -222,6 +222,13 @@ class Queue:
             cursor.execute(self.step.statement("release_dead"), {"owners": dead})
             return cursor.rowcount
 
+    def release_run(self) -> int:
+        """Give back what this run still holds. Only when none of its pages is at work: after an outage of the
+        database a page may have ended without a chance to release its rows."""
+        with self.database.transaction() as cursor:
+            cursor.execute(self.step.statement("release_run"), {"run_id": self.run_id})
+            return cursor.rowcount
+
     def retry(
         self,
         scope: Scope | None = None,

@@ -7,6 +7,7 @@ tag limits' slots, without which a run resumed at once would wait for a killed o
 from __future__ import annotations
 
 import logging
+from contextlib import suppress
 from uuid import UUID
 
 import httpx
@@ -59,7 +60,5 @@ def _end(client: SyncPrefectClient, flow_run_id: UUID) -> None:
                 client.decrement_v1_concurrency_slots(page.tags, page.id, _UNKNOWN_BEFORE_S)
         offset += len(pages)
     state: State[None] = Crashed(message="its process was killed; a later run goes on with its documents")
-    try:
+    with suppress(ObjectNotFound):  # a run without this Prefect server
         client.set_flow_run_state(flow_run_id, state, force=True)
-    except ObjectNotFound:
-        pass  # a run without this Prefect server

@@ -39,9 +39,7 @@ def dialled(clock: Clock, *, requested: float | None, default: float | None) -> 
     rate = _set(clock.host, requested, default)
     clock.set_rate(rate)
     ended = threading.Event()
-    watch = partial(
-        copy_context().run, _watch, clock, default, rate, ended
-    )  # Prefect's settings live in the context
+    watch = partial(copy_context().run, _watch, clock, default, rate, ended)  # Prefect's settings live in the context
     watcher = threading.Thread(target=watch, name="dial", daemon=True)
     watcher.start()
     try:
@@ -68,9 +66,7 @@ def _set_in_prefect(host: str, requested: float | None, default: float | None) -
     rate = requested if requested is not None else default
     assert rate is not None  # noqa: S101 - one of the two is given here
     with get_client(sync_client=True) as client:
-        client.upsert_global_concurrency_limit_by_name(
-            host, max(1, math.ceil(rate)), slot_decay_per_second=rate
-        )
+        client.upsert_global_concurrency_limit_by_name(host, max(1, math.ceil(rate)), slot_decay_per_second=rate)
         client.update_global_concurrency_limit(host, GlobalConcurrencyLimitUpdate(active=True))
     return rate
 

@@ -31,6 +31,9 @@ LEFTOVER_PAGE = 50
 
 SHOWN_BAD_LINES = 20
 
+ENOUGH_TO_JUDGE = 5
+"""Fewer documents without success may well be the documents' fault, as in a run that tries old failures again."""
+
 _SIGNS_OF_CHANGE = {Reason.PORTAL_ERROR, Reason.HTML_ERROR_PAGE, Reason.WRONG_TYPE}
 
 
@@ -113,7 +116,12 @@ class Agenda:
         yield from self._orders(again, again=True)
 
     def next_due_in_s(self) -> float | None:
-        """Seconds until something is due in any step; None when this run has nothing more to do."""
+        """Seconds until something is due in any step; None when this run has nothing more to do.
+
+        Called between rounds, when no page is at work.
+        """
+        for step in STEPS:
+            patiently(self._tools.queue(step).release_run, DATABASE_PATIENCE_S)
         scopes = [(DOWNLOAD, self._again()), (OPTIMIZE, self._in_spool()), (UPLOAD, self._in_spool())]
         if self._left() != 0:
             scopes.append((DOWNLOAD, self._fresh()))
@@ -209,14 +217,18 @@ def closing_report(run: Run, tools: Toolbox) -> RunReport:
     extra = f"\nManifest of this run: `{manifest}`\n" if manifest else ""
     failed = patiently(lambda: failures(tools.database, run.run_id), DATABASE_PATIENCE_S)
     publish(run, report, failed=failed, extra=extra)
-    insist_on_success(report)
+    fetched = tools.tally.steps[DOWNLOAD.name]
+    insist_on_success(report, fetched[Status.COMPLETED] + fetched[Status.SKIPPED])
     return report
 
 
-def insist_on_success(report: RunReport) -> None:
-    """A run that fetched nothing because the portal changed fails aloud. Raises OutsideUnreachable."""
+def insist_on_success(report: RunReport, fetched: int) -> None:
+    """A run that fetched nothing because the portal changed fails aloud. Raises OutsideUnreachable.
+
+    fetched  documents that this very run had an answer for; those an earlier one left in the spool do not count
+    """
     tried = report.counts[Status.FAILED] + report.counts[Status.PENDING]
-    if report.counts[Status.COMPLETED] or report.counts[Status.SKIPPED] or not tried:
+    if fetched or tried < ENOUGH_TO_JUDGE:
         return
     if set(report.failures) and set(report.failures) <= _SIGNS_OF_CHANGE:
         reasons = ", ".join(f"{reason} {n}" for reason, n in report.failures.items())

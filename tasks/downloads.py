@@ -131,9 +131,7 @@ class HttpDoor:
         self._timeout_s = (connect_timeout_s, read_timeout_s)
         self._patience = Patience()
         self._logins: dict[str, tuple[str, str]] = {}
-        limits = Limits(
-            connect_timeout_s, read_timeout_s, total_timeout_s, low_speed_bytes_per_s, low_speed_window_s
-        )
+        limits = Limits(connect_timeout_s, read_timeout_s, total_timeout_s, low_speed_bytes_per_s, low_speed_window_s)
         self._watch = Watch(limits, self._stop)
         self._sessions = Sessions({"User-Agent": user_agent, **sendable(headers)}, trusted(verify))
 

@@ -148,9 +148,7 @@ _BAD_ADDRESS = (
     urllib3.exceptions.LocationValueError,
     http.client.InvalidURL,
 )
-_TOO_LATE = (
-    TimeoutError,
-)  # not the libraries' own: urllib3 calls a refused connection a ConnectTimeoutError
+_TOO_LATE = (TimeoutError,)  # not the libraries' own: urllib3 calls a refused connection a ConnectTimeoutError
 _LATER = "; it is tried again later"
 
 _MEANINGS: tuple[tuple[tuple[type[BaseException], ...], type[ItemError], Reason, str], ...] = (

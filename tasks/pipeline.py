@@ -40,6 +40,10 @@ WINDOW = 4
 WINDOWS_IN_FLIGHT = 2
 
 
+Chain = tuple[PrefectFuture[Any], ...]
+"""One page's futures, stage by stage."""
+
+
 @dataclass(frozen=True)
 class PageResult:
     """What a page task returns: small, and all the next stage needs.
@@ -66,7 +70,7 @@ def run_pages(
 
     Raises the first page failure after everything in flight has ended, so that no work is cut short.
     """
-    todo, flying = iter(pages), deque[list[PrefectFuture[Any]]]()
+    todo, flying = iter(pages), deque[list[Chain]]()
     failure: BaseException | None = None
     while True:
         while len(flying) < WINDOWS_IN_FLIGHT and not failure and not stop.is_set():
@@ -76,8 +80,8 @@ def run_pages(
             flying.append(_map_window(stages, job, window))
         if not flying:
             break
-        for future in flying.popleft():
-            result = _result(future)
+        for chain in flying.popleft():
+            result = _result(chain)
             if isinstance(result, BaseException):
                 failure = failure or result
             else:
@@ -86,23 +90,31 @@ def run_pages(
         raise failure
 
 
-def _map_window(stages: Sequence[Task[Any, Any]], job: Any, window: list[Any]) -> list[PrefectFuture[Any]]:
+def _map_window(stages: Sequence[Task[Any, Any]], job: Any, window: list[Any]) -> list[Chain]:
     from prefect import unmapped
 
     values: Any = window
+    futures = []
     for stage in stages:
         values = stage.map(unmapped(job), values)
-    return list(values)
+        futures.append(list(values))
+    return list(zip(*futures, strict=True))
 
 
-def _result(future: PrefectFuture[Any]) -> PageResult | BaseException:
-    """A page's result, or why it failed. A page whose upstream failed repeats that failure."""
-    state: State[Any]
-    future.wait()
-    state = future.state
-    if state.is_completed():
-        return future.result()  # type: ignore[no-any-return]
-    value = state.result(raise_on_failure=False)
+def _result(chain: Chain) -> PageResult | BaseException:
+    """The last stage's result of a page, or why the first stage that failed did.
+
+    A task whose upstream failed never runs: Prefect leaves it pending, with nothing to tell.
+    """
+    for future in chain:
+        future.wait()
+        if not future.state.is_completed():
+            return _failure(future.state)
+    return chain[-1].result()  # type: ignore[no-any-return]
+
+
+def _failure(state: State[Any]) -> BaseException:
+    value = state.result(raise_on_failure=False) if state.is_final() else None
     return value if isinstance(value, BaseException) else OutsideUnreachable(str(state.message or state.name))
 
 

@@ -178,9 +178,7 @@ def _read(path: Path) -> dict[str, Any]:
     except OSError as exc:
         raise ConfigurationError(f"Portal profile {path} cannot be read ({exc.strerror}).") from exc
     except ValueError as exc:  # TOML, JSON and UTF-8 errors alike
-        raise ConfigurationError(
-            f"Portal profile {path} is not valid {path.suffix[1:].upper()}: {exc}."
-        ) from exc
+        raise ConfigurationError(f"Portal profile {path} is not valid {path.suffix[1:].upper()}: {exc}.") from exc
     if not isinstance(given, dict):
         raise ConfigurationError(f"Portal profile {path} must be an object with the names of PortalProfile.")
     return given

@@ -15,6 +15,7 @@ import threading
 import time
 import warnings
 from collections.abc import Iterator
+from functools import cache
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -153,6 +154,7 @@ def first_line(exc: BaseException) -> str:
     return (str(exc).strip().splitlines() or [type(exc).__name__])[0]
 
 
+@cache
 def sql_text(name: str) -> str:
     """The statement kept in `tasks/sql/<name>.sql`."""
     return resources.files("tasks.sql").joinpath(f"{name}.sql").read_text()

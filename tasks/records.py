@@ -117,5 +117,5 @@ class RunReport(BaseModel):
 
     @property
     def exit_code(self) -> int:
-        """0 when everything this run took is done, 1 when some items failed or wait."""
-        return 1 if self.counts.get("failed", 0) or self.counts.get("pending", 0) else 0
+        """0 when everything this run took is done, 1 when some items failed, wait or were left at work."""
+        return 1 if any(self.counts.get(s, 0) for s in (Status.FAILED, Status.PENDING, Status.IN_PROGRESS)) else 0

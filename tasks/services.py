@@ -242,9 +242,7 @@ def _start_time(pid: int) -> str | None:
 def _start_time_without_proc(pid: int) -> str | None:
     if Path("/proc/self/stat").exists():
         return None
-    shown = subprocess.run(
-        ["ps", "-o", "lstart=", "-p", str(pid)], capture_output=True, text=True, check=False
-    )
+    shown = subprocess.run(["ps", "-o", "lstart=", "-p", str(pid)], capture_output=True, text=True, check=False)
     return shown.stdout.strip() or None
 
 
@@ -270,9 +268,7 @@ def _run_program(folder: Path, request: dict[str, Any]) -> subprocess.Popen[byte
     user = request["user"]
     identity: dict[str, Any] = {"user": user, "group": _group_of(user), "extra_groups": []} if user else {}
     environment = {**os.environ, **request["environment"]}
-    return subprocess.Popen(
-        request["command"], cwd=folder, env=environment, stdin=subprocess.DEVNULL, **identity
-    )
+    return subprocess.Popen(request["command"], cwd=folder, env=environment, stdin=subprocess.DEVNULL, **identity)
 
 
 def _group_of(user: str) -> int:

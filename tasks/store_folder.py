@@ -33,8 +33,7 @@ def folder_errors(root: Path) -> Iterator[None]:
 def _ours(exc: OSError, root: Path) -> LandrecordsError:
     if exc.errno in _FULL:
         return OutsideUnreachable(
-            f"The disk of the store folder {root} is full; "
-            "free space there or set LANDRECORDS_STORE_URL to another."
+            f"The disk of the store folder {root} is full; free space there or set LANDRECORDS_STORE_URL to another."
         )
     if exc.errno in _FORBIDDEN:
         return ConfigurationError(

@@ -197,9 +197,7 @@ class GcsStore(Store):
     def _allowed(self) -> Set[str]:
         """Permissions of this account; an emulator without that question is asked for a listing instead."""
         try:
-            granted = self._bucket.test_iam_permissions(
-                sorted(_PERMISSIONS), timeout=self._timeout_s, retry=None
-            )
+            granted = self._bucket.test_iam_permissions(sorted(_PERMISSIONS), timeout=self._timeout_s, retry=None)
         except (api.NotFound, api.MethodNotAllowed, api.MethodNotImplemented):
             self._page("", None)
             return _PERMISSIONS

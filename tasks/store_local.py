@@ -62,9 +62,7 @@ class LocalStore(Store):
                 for folder in (self._temp, self._locks, self._about):
                     make_folder(folder)
             except (FileExistsError, NotADirectoryError) as exc:
-                raise ConfigurationError(
-                    f"{exc.filename} is a file; set LANDRECORDS_STORE_URL to a folder."
-                ) from exc
+                raise ConfigurationError(f"{exc.filename} is a file; set LANDRECORDS_STORE_URL to a folder.") from exc
             sweep(self._temp)
 
     def put(
@@ -154,9 +152,7 @@ class LocalStore(Store):
             return Verdict.REPLACE
         return verdict
 
-    def _appear(
-        self, key: str, temp_name: str, about: dict[str, Any], existing: StoredObject | None
-    ) -> StoredObject:
+    def _appear(self, key: str, temp_name: str, about: dict[str, Any], existing: StoredObject | None) -> StoredObject:
         """Metadata first, then the object in one move. The caller holds the key's lock."""
         target = self.root / key
         make_folder(target.parent)
@@ -204,9 +200,7 @@ class LocalStore(Store):
             metadata = about["previous"]  # a writer died before the exchange
         return self._object(key, found.st_size, metadata)
 
-    def _object(
-        self, key: str, size: int, metadata: dict[str, str], *, created: bool = False
-    ) -> StoredObject:
+    def _object(self, key: str, size: int, metadata: dict[str, str], *, created: bool = False) -> StoredObject:
         url = (self.root / key).as_uri()
         return StoredObject(key, url, size, metadata.get("sha256", ""), created, metadata)
 

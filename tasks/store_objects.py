@@ -177,14 +177,10 @@ def check_key(key: str) -> str:
     bad = (
         len(key.encode("utf-8", "replace")) > _KEY_BYTES_MAX
         or any(unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp") or c == "\\" for c in key)
-        or any(
-            p.startswith(".") or not p or len(p.encode("utf-8", "replace")) > _PART_BYTES_MAX for p in parts
-        )
+        or any(p.startswith(".") or not p or len(p.encode("utf-8", "replace")) > _PART_BYTES_MAX for p in parts)
     )
     if bad:
-        raise TerminalError(
-            Reason.BAD_ROW, f"{key[:200]!r} is no usable object name; correct the row it is made of."
-        )
+        raise TerminalError(Reason.BAD_ROW, f"{key[:200]!r} is no usable object name; correct the row it is made of.")
     return key
 
 

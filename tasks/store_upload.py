@@ -111,9 +111,7 @@ class ChunkedUpload:
     server kept only a part of it. Protocol: https://cloud.google.com/storage/docs/performing-resumable-uploads
     """
 
-    def __init__(
-        self, http: requests.Session, url: str, path: Path, size_bytes: int, timeout_s: Timeout
-    ) -> None:
+    def __init__(self, http: requests.Session, url: str, path: Path, size_bytes: int, timeout_s: Timeout) -> None:
         self._http, self._url, self._path, self._size = http, url, path, size_bytes
         self._timeout_s = timeout_s
         self._offset = 0
@@ -145,9 +143,7 @@ class ChunkedUpload:
             self._unsure = False
             return None
         if response.status_code in (404, 410):
-            raise TransientError(
-                Reason.STORE_ERROR, "The bucket gave this upload up; it is sent again later."
-            )
+            raise TransientError(Reason.STORE_ERROR, "The bucket gave this upload up; it is sent again later.")
         if not response.ok:
             raise api.from_http_response(response)
         return _generation(response)
@@ -161,9 +157,7 @@ class ChunkedUpload:
     def _put(self, body: bytes, content_range: str) -> requests.Response:
         headers: dict[str, Any] = {"Content-Range": content_range}
         # Status 308 means "go on" here and is no redirect.
-        return self._http.put(
-            self._url, data=body, headers=headers, timeout=self._timeout_s, allow_redirects=False
-        )
+        return self._http.put(self._url, data=body, headers=headers, timeout=self._timeout_s, allow_redirects=False)
 
 
 @contextmanager

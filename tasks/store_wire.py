@@ -74,9 +74,7 @@ def _require_address(endpoint: str) -> None:
         parts = urlsplit(endpoint)
         if parts.hostname and parts.port != 0 and parts.scheme in ("http", "https"):
             return
-    raise ConfigurationError(
-        "STORAGE_EMULATOR_HOST is no address; set it like http://127.0.0.1:9023 or unset it."
-    )
+    raise ConfigurationError("STORAGE_EMULATOR_HOST is no address; set it like http://127.0.0.1:9023 or unset it.")
 
 
 @contextmanager
@@ -116,9 +114,7 @@ def _answer_error(exc: api.GoogleAPICallError, bucket: str, doing: str) -> Landr
         return ConfigurationError(
             f"Bucket {bucket} does not exist or is not visible; create it or correct LANDRECORDS_STORE_URL."
         )
-    return TransientError(
-        Reason.STORE_ERROR, f"The bucket answered {exc.code} while {doing}; it is tried again later."
-    )
+    return TransientError(Reason.STORE_ERROR, f"The bucket answered {exc.code} while {doing}; it is tried again later.")
 
 
 def _credentials_error(exc: Exception) -> ConfigurationError:

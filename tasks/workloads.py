@@ -16,9 +16,7 @@ DOWNLOAD = Step("index_documents", "download", order=_ORDER, later=("optimize", 
 OPTIMIZE = Step(
     "index_documents", "optimize", requires="download_status = 'completed'", order=_ORDER, later=("upload",)
 )
-UPLOAD = Step(
-    "index_documents", "upload", requires="optimize_status IN ('completed', 'skipped')", order=_ORDER
-)
+UPLOAD = Step("index_documents", "upload", requires="optimize_status IN ('completed', 'skipped')", order=_ORDER)
 
 
 @dataclass(frozen=True)

@@ -97,11 +97,7 @@ def _processes_of_the_session() -> list[str]:
 def postgres_url() -> str:
     """The session's embedded server, with a migrated database to copy from."""
     url = embedded_url(HOME / "home")
-    for option in (
-        "fsync",
-        "full_page_writes",
-        "synchronous_commit",
-    ):  # crash tests have a server of their own
+    for option in ("fsync", "full_page_writes", "synchronous_commit"):  # who crashes it has one of his own
         _run(url, f"ALTER SYSTEM SET {option} = off")
     _run(url, "SELECT pg_reload_conf()")
     _run(url, f"CREATE DATABASE {TEMPLATE} TEMPLATE template0")

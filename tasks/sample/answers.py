@@ -63,9 +63,7 @@ class Office:
             case "/search.php":
                 return Target("lookup", self._find_instrument(fields))
             case "/historical.php":
-                return Target(
-                    "lookup", self._find_place("historical", fields.get("book"), fields.get("page"))
-                )
+                return Target("lookup", self._find_place("historical", fields.get("book"), fields.get("page")))
             case "/historical-image.php":
                 return Target("file", self._find_place("historical", fields.get("book"), fields.get("page")))
             case "/pdf-records.php":
@@ -115,9 +113,7 @@ class Office:
 
     def _search(self, request: Request, number: int | None, *, wrong_book: bool) -> str:
         if number is None:
-            asked = any(
-                request.fields.get(name, "").strip() for name in request.fields if name != "do_search"
-            )
+            asked = any(request.fields.get(name, "").strip() for name in request.fields if name != "do_search")
             return markup.search_results([]) if asked else markup.search_form()
         document = self.corpus.document(number)
         place, image = _shown(document, wrong_book=wrong_book), image_id(number)
@@ -174,7 +170,5 @@ def _html_error(target: Target) -> Answer:
     """An error page that calls itself a success, and for every other document even a PDF."""
     if target.on != "file":
         return _html(markup.error_page("Session expired", "Your session has expired. Please sign in again."))
-    text = markup.error_page(
-        "Error", "Fatal error: Allowed memory size exhausted in pdf-records.php on line 118"
-    )
+    text = markup.error_page("Error", "Fatal error: Allowed memory size exhausted in pdf-records.php on line 118")
     return Answer(200, text.encode(), PDF_TYPE if (target.document or 0) % 2 else HTML_TYPE)

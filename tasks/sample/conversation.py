@@ -146,9 +146,7 @@ def _parse_head(raw: bytes) -> _Head:
     """Request line and headers. Raises ValueError for what is no HTTP/1.x request."""
     first, *lines = raw[:-4].decode("latin-1").split("\r\n")
     method, target, version = first.split(" ")
-    headers = {
-        name.strip().lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)
-    }
+    headers = {name.strip().lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
     length = int(headers.get("content-length", "0"))
     if not version.startswith("HTTP/1.") or not 0 <= length <= MAX_FORM_BYTES:
         raise ValueError("no HTTP/1.x request, or one with a body beyond reason")

@@ -52,9 +52,7 @@ async def deliver(
     return keep
 
 
-async def misdeliver(
-    writer: asyncio.StreamWriter, answer: Answer, fault: Fault, record: RequestRecord
-) -> None:
+async def misdeliver(writer: asyncio.StreamWriter, answer: Answer, fault: Fault, record: RequestRecord) -> None:
     """Send the answer the way the fault has it. The connection is of no use afterwards."""
     cut = answer.body[: max(1, int(len(answer.body) * fault.cut_at))]
     record.status, record.sent = answer.status, len(cut)

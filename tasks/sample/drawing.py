@@ -34,8 +34,7 @@ _SENTENCES = (
     "thence continue along said line a distance of {6} feet to a point on the margin of a public road; "
     "thence South {5} feet, more or less, back to the Point of Beginning, containing {7} acres, more or "
     "less.",
-    "Together with all improvements thereon and appurtenances thereunto belonging or in anywise "
-    "appertaining.",
+    "Together with all improvements thereon and appurtenances thereunto belonging or in anywise appertaining.",
     "This conveyance is made subject to all prior reservations of oil, gas and other minerals, and to "
     "any restrictive covenants, easements and rights of way of record.",
     "It is agreed and understood that the ad valorem taxes for the current year have been prorated "
@@ -139,9 +138,7 @@ def stamp_image(stamp: Stamp, dpi: int = DPI) -> Image.Image:
     draw.fontmode = "1"
     draw.rectangle((0, 0, width - 1, height - 1), outline=0, width=max(2, dpi // 60))
     for row, text in enumerate(stamp.lines()):
-        draw.text(
-            (width // 2, height * (2 * row + 0.9) // 9), text, font=font(dpi * 16 // 100), fill=0, anchor="ma"
-        )
+        draw.text((width // 2, height * (2 * row + 0.9) // 9), text, font=font(dpi * 16 // 100), fill=0, anchor="ma")
     return image
 
 
@@ -196,9 +193,7 @@ def _signature(draw: ImageDraw.ImageDraw, rng: Random) -> list[Line]:
     loops = [(rng.uniform(0.25, 0.5), rng.uniform(20, 80), rng.uniform(0, 6)) for _ in range(3)]
     stroke = []
     for step in range(220):
-        height = sum(size * math.sin(pace * step / 2 + phase) for pace, size, phase in loops) * (
-            1 - step / 300
-        )
+        height = sum(size * math.sin(pace * step / 2 + phase) for pace, size, phase in loops) * (1 - step / 300)
         stroke.append((1350 + step * 3 + 26 * math.sin(step / 3.1), 2560 + height * 0.6 - step * 0.2))
     draw.line(stroke, fill=INK + 25, width=7, joint="curve")
     draw.line((1300, 2660, 2250, 2660), fill=INK, width=4)
@@ -214,9 +209,7 @@ def _seal(draw: ImageDraw.ImageDraw, centre: tuple[int, int]) -> None:
         draw.circle(centre, radius, outline=70, width=width)
     for spoke in range(48):
         angle = spoke * math.tau / 48
-        inner, outer = (
-            (centre[0] + r * math.cos(angle), centre[1] + r * math.sin(angle)) for r in (130, 195)
-        )
+        inner, outer = ((centre[0] + r * math.cos(angle), centre[1] + r * math.sin(angle)) for r in (130, 195))
         draw.line((inner, outer), fill=90, width=4)
     draw.text(centre, "SEAL", font=font(64), fill=60, anchor="mm")
 

@@ -65,9 +65,7 @@ class FaultPolicy:
         return rule.lasts_s is not None and start <= now < start + rule.lasts_s
 
     def _by_document(self, index: int, rule: Fault, document: int | None, lower: float) -> bool:
-        if document is None or not (
-            document in rule.documents or lower <= self._place(document) < lower + rule.share
-        ):
+        if document is None or not (document in rule.documents or lower <= self._place(document) < lower + rule.share):
             return False
         self._hits[index, document] += 1
         return rule.times is None or self._hits[index, document] <= rule.times

@@ -79,9 +79,7 @@ class Fault(BaseModel):
     retry_after_s: float | None = Field(default=None, ge=0)
     retry_after_as: Literal["seconds", "date"] = "seconds"
     seconds: float = Field(default=30.0, ge=0, description="how long a stall or a slow answer takes")
-    cut_at: float = Field(
-        default=0.5, gt=0, lt=1, description="part of the body that is sent before it breaks"
-    )
+    cut_at: float = Field(default=0.5, gt=0, lt=1, description="part of the body that is sent before it breaks")
 
     @model_validator(mode="after")
     def _hits_something(self) -> Self:
@@ -180,12 +178,8 @@ def load_faults(given: Faults | Mapping[str, Any] | str) -> Faults:
         return Faults.model_validate(json.loads(given) if isinstance(given, str) else given)
     except json.JSONDecodeError as exc:
         names = ", ".join(NAMED)
-        raise ConfigurationError(
-            f"there is no set of faults {given!r}; name one of {names} or give JSON."
-        ) from exc
+        raise ConfigurationError(f"there is no set of faults {given!r}; name one of {names} or give JSON.") from exc
     except ValidationError as exc:
         first = exc.errors()[0]
         where = ".".join(map(str, first["loc"])) or "the set"
-        raise ConfigurationError(
-            f"{where} of the faults is not usable ({first['msg']}); correct it."
-        ) from exc
+        raise ConfigurationError(f"{where} of the faults is not usable ({first['msg']}); correct it.") from exc

@@ -62,9 +62,7 @@ def search_form() -> str:
 def search_results(rows: Iterable[str]) -> str:
     """The `duprocess` answer: a table of rows made by `result_row`, or the sentence that there are none."""
     body = "\n".join(rows)
-    head = "".join(
-        f"<th>{n}</th>" for n in ("Instrument", "Book", "Page", "Type", "Grantor", "Grantee", "Image")
-    )
+    head = "".join(f"<th>{n}</th>" for n in ("Instrument", "Book", "Page", "Type", "Grantor", "Grantee", "Image"))
     table = f'<table id="results"><thead><tr>{head}</tr></thead><tbody>\n{body}\n</tbody></table>'
     return page("Search results", table if body else NO_RESULTS)
 

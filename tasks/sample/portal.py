@@ -62,9 +62,7 @@ class SamplePortal:
         self._port = port
         self._witness = Witness(log)
         office = Office(self.corpus)
-        self._server = PortalServer(
-            office, self._witness, load_faults(faults), seed=seed, latency_ms=latency_ms
-        )
+        self._server = PortalServer(office, self._witness, load_faults(faults), seed=seed, latency_ms=latency_ms)
         if prepare:
             draw_scans(self.corpus)
 
@@ -208,9 +206,7 @@ async def _until_orphaned(stop: asyncio.Event, parent: int) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m tasks.sample.portal", description="A sample records portal."
-    )
+    parser = argparse.ArgumentParser(prog="python -m tasks.sample.portal", description="A sample records portal.")
     add = parser.add_argument
     add("--host", default="127.0.0.1", help="address to listen on")
     add("--port", type=int, default=0, help="0 takes a free one")

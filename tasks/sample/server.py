@@ -25,9 +25,7 @@ FLUSH_S = 0.25
 class PortalServer:
     """Serves an office on one event loop; every method runs on that loop."""
 
-    def __init__(
-        self, office: Office, witness: Witness, faults: Faults, *, seed: int, latency_ms: float = 0.0
-    ) -> None:
+    def __init__(self, office: Office, witness: Witness, faults: Faults, *, seed: int, latency_ms: float = 0.0) -> None:
         # One drawing thread: base pages are drawn once, not by every request that waits for them.
         pool = ThreadPoolExecutor(1, thread_name_prefix="sample-portal-scans")
         self._desk = Desk(office, witness, FaultPolicy(faults, seed), pool, latency_ms / 1000, self._control)
@@ -92,9 +90,7 @@ class PortalServer:
     async def _listen(self) -> None:
         if self._server is None:
             listener = _bound_socket(*self._address)
-            self._server = await asyncio.start_server(
-                self._converse, sock=listener, limit=MAX_HEAD_BYTES, backlog=1024
-            )
+            self._server = await asyncio.start_server(self._converse, sock=listener, limit=MAX_HEAD_BYTES, backlog=1024)
 
     def _close_listener(self) -> None:
         if self._server:
@@ -108,11 +104,7 @@ class PortalServer:
 
     def _later(self, delay_s: float, outage: Outage | None) -> None:
         loop = asyncio.get_running_loop()
-        timer = (
-            loop.call_later(delay_s, self.go_down, outage)
-            if outage
-            else loop.call_later(delay_s, self._come_back)
-        )
+        timer = loop.call_later(delay_s, self.go_down, outage) if outage else loop.call_later(delay_s, self._come_back)
         self._timers.append(timer)
 
     def _cancel_timers(self) -> None:
@@ -184,6 +176,4 @@ def _bind(bound: socket.socket, host: str, port: int) -> None:
     except (OSError, OverflowError) as exc:
         bound.close()
         reason = getattr(exc, "strerror", None) or exc
-        raise ConfigurationError(
-            f"{host}:{port} cannot be listened on ({reason}); choose another port."
-        ) from exc
+        raise ConfigurationError(f"{host}:{port} cannot be listened on ({reason}); choose another port.") from exc

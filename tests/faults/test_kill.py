@@ -5,19 +5,30 @@ from __future__ import annotations
 import random
 import signal
 import time
+from collections import Counter
 from collections.abc import Callable
 from datetime import datetime
+from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pytest
+from prefect.client.orchestration import get_client
+from prefect.settings import PREFECT_API_URL, temporary_settings
 
+from tasks import services
+from tasks.pacing import host_of
+from tasks.pipeline import threads_needed
+from tasks.postgres import Database
 from tasks.sample.corpus import ODDITIES
 from tasks.sample.portal import SamplePortal
 from tests.faults.conftest import Run, Scene, until
+from tests.flows.evidence import objects_in
 
 KILLS = 20
 SEED = 20261122
-LONGEST_S = 3.5
+LONGEST_S = 3.0
+DOCUMENTS = 160
 FIRST_GIN = 1_000_000
 
 
@@ -57,22 +68,66 @@ def standing(scene: Scene) -> str:
 def test_twenty_kills_then_resume(scene: Scene, make_portal: Callable[..., SamplePortal]) -> None:
     """Of the run's process, every fourth time of its whole process group."""
     moments = random.Random(SEED)
-    portal = make_portal(160, oddities=ODDITIES, latency_ms=20)
-    index = scene.index_of(portal)
+    portal = make_portal(DOCUMENTS, oddities=ODDITIES, latency_ms=20)
+    given: dict[str, Any] = {"index": scene.index_of(portal), "requests_per_second": 60}
     known: dict[int, datetime] = {}
     print(f"seed {SEED}")
     for number in range(1, KILLS + 1):
-        delay_s = moments.uniform(0.0, LONGEST_S)
-        given = {"index": index} if number <= 3 else {}
-        kill_at_work(scene, portal, delay_s, asking=number % 2 == 1, group=number % 4 == 0, workers=3, **given)
-        print(f"kill {number} after {delay_s:.2f} s; {standing(scene)}", flush=True)
+        delay_s, asking, group = moments.uniform(0.0, LONGEST_S), number % 2 == 1, number % 4 == 0
+        kill_at_work(scene, portal, delay_s, asking=asking, group=group, **given)
+        print(f"kill {number} after {delay_s:.2f} s; {standing(scene)}; {len(portal.requests)} requests", flush=True)
         now = settled(scene)
         assert {n: now.get(n) for n in known} == known, "a settled download was taken back"
         known = now
-    scene.finish(portal.url)
+        if number >= 3:
+            given.pop("index", None)  # loaded again twice, then the rows alone must do
+    report = scene.finish(portal.url, requests_per_second=60)
     at_end = settled(scene)
     assert {n: at_end.get(n) for n in known} == known
     again = [r.path for r in portal.requests if r.document in at_end and r.at > at_end[r.document].timestamp()]
     assert again == [], "asked for again after the download was settled"
-    assert scene.count("true") == 160
+    assert scene.count("true") == DOCUMENTS
     scene.nothing_left()
+    assert killed_runs_in_prefect(scene, but=report.run_id) == {"Crashed": KILLS}
+    assert taken_slots(host_of(portal.url)) == 0
+
+
+def killed_runs_in_prefect(scene: Scene, *, but: str) -> Counter[str | None]:
+    """State -> runs. Prefect hears nothing of a SIGKILL; the next run tells it."""
+    ids = [run_id for (run_id,) in scene.database.rows("SELECT run_id FROM landrecords_runs") if run_id != but]
+    with get_client(sync_client=True) as client:
+        return Counter(client.read_flow_run(UUID(run_id)).state_name for run_id in ids)
+
+
+def taken_slots(host: str) -> int:
+    with get_client(sync_client=True) as client:
+        return client.read_global_concurrency_limit_by_name(f"tag:portal-{host}").active_slots
+
+
+def test_a_killed_run_takes_its_servers_with_it(tmp_path: Path, make_portal: Callable[..., SamplePortal]) -> None:
+    """Nothing configured: the run starts Postgres and the Prefect server itself. The next one starts them again."""
+    portal = make_portal(30, latency_ms=20)
+    unused = Database("postgresql://127.0.0.1:1/unused")
+    scene = Scene(tmp_path, unused, {"LANDRECORDS_HOME": str(tmp_path)})
+    try:
+        index = scene.index_of(portal)
+        kill_own(scene, portal, index)
+        until(lambda: not scene.runs[0].children(scene.home), "servers and workers gone", 30)
+        run = scene.start(portal.url, index=index, requests_per_second=60)
+        api = until(lambda: (services.running(scene.home / "prefect") or {}).get("api_url"), "its server", 60)
+        before = len(portal.requests)
+        until(lambda: len(portal.requests) > before, "the first request", 60)
+        with temporary_settings({PREFECT_API_URL: api}):
+            assert taken_slots(host_of(portal.url)) <= threads_needed(1), "slots of the killed run are still taken"
+        assert run.wait() == 0, run.said()
+        assert run.report().counts["failed"] == 0
+        until(lambda: not run.children(scene.home), "servers gone", 30)
+        assert len(objects_in(scene.store)) == 30 + len(["the manifest"])
+    finally:
+        scene.close()
+
+
+def kill_own(scene: Scene, portal: SamplePortal, index: Path) -> None:
+    run = scene.start(portal.url, index=index, requests_per_second=60)
+    until(lambda: len(portal.requests) > 10 or run.process.poll() is not None, "the run at work", 90)
+    run.kill(signal.SIGKILL)

@@ -206,6 +206,13 @@ def test_a_portal_that_changed_makes_the_run_fail_aloud(world: World, make_porta
     assert world.run(portal.url, stage="4-retry").counts["completed"] == 8
 
 
+def test_a_few_bad_documents_are_no_sign_of_a_changed_portal(world: World, make_portal: MakePortal) -> None:
+    """The last documents of a county may all be broken: a run that only tries these fails them, and no more."""
+    portal = make_portal(8, faults=html(1, 3, times=None))
+    world.run(portal.url, index=world.index_of(portal), backoff_s=0.02)
+    assert world.run(portal.url, stage="4-retry", backoff_s=0.02).counts["failed"] == 2
+
+
 @pytest.mark.parametrize(
     ("parameters", "message"),
     [

@@ -22,6 +22,7 @@ import requests
 
 from flows.serving import serve_all
 from tasks.errors import ConfigurationError
+from tasks.postgres import Database
 
 BIN = Path(sys.executable).parent
 ROOT = Path(__file__).parents[2]
@@ -83,6 +84,10 @@ class Up:
     def deployment(self) -> dict[str, Any]:
         found: dict[str, Any] = self.api("GET", "deployments/name/documents/sample")
         return found
+
+    def schedules(self) -> set[tuple[str, bool]]:
+        """Each schedule and whether it is on."""
+        return {(json.dumps(s["schedule"], sort_keys=True), s["active"]) for s in self.deployment()["schedules"]}
 
     def flow_runs(self) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = self.api("POST", "flow_runs/filter", json={"sort": "EXPECTED_START_TIME_DESC"})
@@ -170,13 +175,12 @@ def test_what_the_run_left_in_the_ui(up: Up) -> None:
 def test_a_run_on_a_schedule(up: Up) -> None:
     soon = {"interval": 3600, "anchor_date": (datetime.now(UTC) + timedelta(seconds=15)).isoformat()}
     deployment = up.deployment()["id"]
-    (schedule,) = up.api("POST", f"deployments/{deployment}/schedules", json=[{"schedule": soon, "active": True}])
+    up.api("POST", f"deployments/{deployment}/schedules", json=[{"schedule": soon, "active": True}])
 
     def finished() -> bool:
         return any(run["auto_scheduled"] and run["state_type"] == "COMPLETED" for run in up.flow_runs())
 
     until(finished, "the scheduled run to finish", 120)
-    assert up.api("GET", f"deployments/{deployment}/schedules")[-1]["id"] == schedule["id"]
 
 
 def test_block_types_are_on_the_blocks_page(up: Up) -> None:
@@ -194,7 +198,8 @@ def test_a_second_one_in_the_same_home_is_refused(up: Up) -> None:
 
 def test_its_end_ends_the_run_under_way_and_its_next_start_goes_on(up: Up) -> None:
     """The last of these tests: it stops and starts what they share."""
-    schedules = [(s["schedule"].get("interval"), s["active"]) for s in up.deployment()["schedules"]]
+    schedules = up.schedules()
+    assert {active for _, active in schedules} == {True, False}  # the test's own and the nightly one
     up.run("landrecords", "retry", "documents")
     slow = up.api("POST", f"deployments/{up.deployment()['id']}/create_flow_run", json={"parameters": wait_for_ever()})
     until(lambda: up.api("GET", f"flow_runs/{slow['id']}")["state_type"] == "RUNNING", "the run to start")
@@ -203,7 +208,7 @@ def test_its_end_ends_the_run_under_way_and_its_next_start_goes_on(up: Up) -> No
     assert up.status()["download"]["in_progress"] == 0
     up.start()
     assert up.api("GET", f"flow_runs/{slow['id']}")["state_type"] in {"CANCELLED", "CRASHED"}
-    assert [(s["schedule"].get("interval"), s["active"]) for s in up.deployment()["schedules"]] == schedules
+    assert up.schedules() == schedules
     again = up.run("prefect", "deployment", "run", "documents/sample", "--watch")
     assert "Flow run finished successfully in 'Completed'" in again.stdout, up.said()
     assert up.stop(signal.SIGTERM) == 0
@@ -243,9 +248,16 @@ def test_a_portal_port_that_is_taken(own_home: Path, prefect_server: str) -> Non
             serve_all(None, port, DOCUMENTS)
 
 
-def test_documents_of_ones_own(own_home: Path, database: Any) -> None:
-    database.rows(
-        "INSERT INTO index_documents (source, book, page, source_file) VALUES ('duprocess', 300, 1, 'my.csv')"
-    )
-    with pytest.raises(ConfigurationError, match=r"from my\.csv"):
-        serve_all(None, free_port(), DOCUMENTS)
+def test_where_documents_are_ones_own_the_server_is_all_there_is(
+    own_home: Path, prefect_server: str, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    database.rows("INSERT INTO index_documents (source, book, page, source_file) VALUES ('direct', 9, 1, 'my.csv')")
+    monkeypatch.setenv("PREFECT_API_URL", prefect_server)
+    with (own_home / "log").open("w") as log:
+        process = subprocess.Popen([BIN / "landrecords", "up"], stdout=log, stderr=log)
+    until(lambda: "end it" in (own_home / "log").read_text() or process.poll() is not None, "`up` to be ready")
+    said = (own_home / "log").read_text()
+    assert re.search(r"^sample +not served: .* documents of your own \(from my\.csv\)$", said, re.MULTILINE)
+    assert "sample portal" not in said
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(timeout=30) == 0

@@ -304,7 +304,7 @@ def test_doctor_without_ghostscript(database_url: str, path_without_gs: str, tmp
         LANDRECORDS_HOME=str(tmp_path / "home"),
     )
     assert done.returncode == 2
-    assert re.search(r"Ghostscript +│ correct │ Ghostscript is not installed; run", done.stdout)
+    assert re.search(r"Ghostscript +│ wrong │ Ghostscript is not installed; run", done.stdout)
     assert re.search(r"database +│ ok +│ configured, PostgreSQL", done.stdout)
     assert re.search(r"store +│ ok +│ file://", done.stdout)
     assert "Traceback" not in done.stderr
@@ -324,9 +324,11 @@ def test_doctor_says_what_is_away(tmp_path: Path) -> None:
         LANDRECORDS_STORE_URL=f"file://{tmp_path}/store",
         LANDRECORDS_SPOOL_DIR=str(LANDRECORDS / "spool"),
         LANDRECORDS_HOME=str(tmp_path / "home"),
+        PREFECT_API_URL="http://prefect.invalid/api",
     )
     assert done.returncode == 3
+    assert re.search(r"Prefect API +│ away +│ the Prefect API http://prefect\.invalid/api does not answer", done.stdout)
     assert re.search(r"database +│ away", done.stdout)
-    assert re.search(r"spool +│ correct", done.stdout)
+    assert re.search(r"spool +│ wrong", done.stdout)
     assert "s3cret" not in done.stdout
     assert "Traceback" not in done.stderr
