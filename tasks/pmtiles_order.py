@@ -28,7 +28,7 @@ def tile_id(z: int, x: int, y: int) -> int:
     """The tile's number in PMTiles order. Raises ConfigurationError for a tile that does not exist."""
     if not (0 <= z <= 31 and 0 <= x < 1 << z and 0 <= y < 1 << z):
         raise ConfigurationError(f"There is no tile {z}/{x}/{y}; x and y go from 0 to 2^z - 1.")
-    return zxy_to_tileid(z, x, y)
+    return int(zxy_to_tileid(z, x, y))
 
 
 def in_tile_id_order(blocks: Iterable[Block], rows_of: Callable[[Block], Iterable[Row]]) -> Iterator[Row]:
