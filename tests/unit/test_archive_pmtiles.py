@@ -20,6 +20,7 @@ from pmtiles.tile import TileType, deserialize_directory, zxy_to_tileid
 from tasks import pmtiles_directory
 from tasks.archive_pmtiles import About, write_pmtiles
 from tasks.errors import ConfigurationError, OutsideUnreachable, StopRequested
+from tasks.partials import sweep_partials
 from tasks.pmtiles_order import in_tile_id_order, tile_id
 from tasks.tile_grid import Block, Bounds, block_degrees
 
@@ -187,6 +188,29 @@ def test_a_stop_leaves_nothing_and_what_was_there_stays(tmp_path: Path) -> None:
         write_pmtiles(there, stopping(), About("a"), stop=stop)
     assert there.read_bytes() == b"yesterday's"
     assert list(tmp_path.iterdir()) == [there]
+
+
+def test_what_a_killed_writer_left_is_swept_but_a_living_ones_is_not(tmp_path: Path) -> None:
+    code = f"""
+from pathlib import Path
+from tasks.archive_pmtiles import About, write_pmtiles
+def tiles():
+    yield 1, 0, 0, b"a" * 5000
+    print("writing", flush=True)
+    import time
+    time.sleep(60)
+write_pmtiles(Path({str(tmp_path / "a.pmtiles")!r}), tiles(), About("a"))
+"""
+    writer = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    assert writer.stdout
+    assert writer.stdout.readline() == "writing\n"
+    assert sweep_partials(tmp_path) == 0
+    writer.kill()
+    writer.wait()
+    writer.stdout.close()
+    assert [path.suffix for path in tmp_path.iterdir()] == [".part"]
+    assert sweep_partials(tmp_path) == 1
+    assert not list(tmp_path.iterdir())
 
 
 def test_an_error_of_the_tiles_leaves_nothing(tmp_path: Path) -> None:
