@@ -7,12 +7,14 @@ Prefect's own ephemeral server loses task runs under load and says "database is 
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import functools
 import logging
 import os
 import signal
 import socket
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -245,13 +247,29 @@ def server_environment(folder: Path) -> dict[str, str]:
 
 def _free_port(wanted: Sequence[int]) -> int:
     for port in wanted:
-        with socket.socket() as probe:
+        with socket.socket() as probe, contextlib.suppress(OSError):
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            with contextlib.suppress(OSError):
-                probe.bind(("127.0.0.1", port))
-                return int(probe.getsockname()[1])
+            probe.bind(("127.0.0.1", port))
+            if port:
+                _reserve(port)
+            return int(probe.getsockname()[1])
     taken = " and ".join(str(port) for port in wanted)
     raise ConfigurationError(f"port {taken} is taken by another program; choose another with --port.")
+
+
+_reserved: list[int] = []
+
+
+def _reserve(port: int) -> None:
+    """The server listens seconds after its port was found free: meanwhile no other home may choose it, or it
+    would take the other's server for its own. Raises OSError when one has. The lock ends with this process."""
+    file = os.open(Path(tempfile.gettempdir(), f"landrecords-port-{port}"), os.O_RDONLY | os.O_CREAT, 0o644)
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(file)
+        raise
+    _reserved.append(file)
 
 
 def _forget_slots(api_url: str) -> None:

@@ -18,15 +18,18 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Event
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
-from pmtiles.tile import Compression, HeaderDict, TileType, serialize_header
+from pmtiles.tile import Compression, TileType, serialize_header
 
 from tasks.archive_file import ArchiveFile
 from tasks.errors import ConfigurationError, StopRequested
 from tasks.pmtiles_directory import DirectorySpool, SeenContents
 from tasks.pmtiles_order import tile_id
 from tasks.tile_grid import Block, Bounds, block_degrees, tile_at
+
+if TYPE_CHECKING:  # newer than the functions
+    from pmtiles.tile import HeaderDict
 
 MEDIA_TYPE = "application/vnd.pmtiles"
 

@@ -38,7 +38,7 @@ class Up:
         toml = (ROOT / "prefect.toml").read_text()
         assert ":4200/" in toml
         (folder / "prefect.toml").write_text(toml.replace(":4200/", f":{self.port}/"))
-        self.environment = {**os.environ, "LANDRECORDS_UP_OF_TEST": str(folder)}
+        self.environment = {**os.environ, "LANDRECORDS_UP_OF_TEST": str(folder), "TMPDIR": str(folder)}
         del self.environment["LANDRECORDS_HOME"]  # ./.landrecords, as in a clone
         self.log = folder / "up.log"
 

@@ -34,7 +34,7 @@ def shapes(draw: st.DrawFn) -> list[shapely.Polygon]:
     return [part for part in parts if part.area > 0] or [_box()]
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(shapes(), st.integers(0, 6))
 def test_rows_equal_asking_every_tile(polygons: list[shapely.Polygon], z: int) -> None:
     ours = tiles_of(runs_of_polygons(rings_of(polygons), [z]))

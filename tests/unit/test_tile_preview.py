@@ -83,7 +83,7 @@ def test_every_tile_id_is_the_formats(folder: Path, browser: Browser) -> None:
 
 @in_a_browser
 def test_from_afar_every_tile_is_a_dot(folder: Path, browser: Browser) -> None:
-    block = Block(21, 1728675, 1728674 + 200, 1051362, 1051361 + 300)
+    block = Block(21, 1728675, 1728674 + 100, 1051362, 1051361 + 150)
     content = picture((1, 2, 3))
     archive = write_pmtiles(folder / "large.pmtiles", ((*tile, content) for tile in names([block])), About("Large"))
     browser.open((folder / "index.html").as_uri())
