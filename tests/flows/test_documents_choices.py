@@ -10,10 +10,13 @@ from prefect.client.orchestration import get_client
 from prefect.exceptions import ObjectNotFound
 
 from flows.documents import documents
+from tasks.checkpoints import Queue
 from tasks.errors import ConfigurationError, OutsideUnreachable
 from tasks.pacing import host_of
 from tasks.sample.corpus import Oddity
 from tasks.sample.portal import SamplePortal
+from tasks.spool import Spool
+from tasks.workloads import DOWNLOAD
 from tests.flows.conftest import World
 from tests.flows.evidence import disagreements, objects_in, path_of
 
@@ -150,6 +153,19 @@ def test_any_list_of_files_works(world: World, make_portal: MakePortal, tmp_path
     assert len([p for p in objects_in(world.store) if "manifests" not in p.parts]) == len(names)
     assert disagreements(world.database, world.store, world.spool) == []
     assert sum(world.run(portal.url, index=index).counts.values()) == 0
+
+
+def test_a_run_leaves_the_files_of_a_living_run_alone(world: World, make_portal: MakePortal) -> None:
+    """A document lies in the spool a moment before its row says so; whoever sweeps the spool then must not take it."""
+    portal = make_portal(6)
+    world.run(portal.url, index=world.index_of(portal), dry_run=True)
+    with Queue(world.database, DOWNLOAD, run_id="another living run").claim(1) as page:
+        spooled = Spool(world.spool).source(page.rows[0]["id"])
+        spooled.write_bytes(b"just fetched")
+        assert world.run(portal.url).counts["completed"] == 5
+        assert spooled.read_bytes() == b"just fetched"
+    assert world.run(portal.url).counts["completed"] == 1
+    assert disagreements(world.database, world.store, world.spool) == []
 
 
 # --- dry run ---
