@@ -425,9 +425,15 @@ def test_workers_die_with_a_killed_parent_even_in_the_middle_of_work(put):
 
 
 def _children(parent: int | None = None) -> list[psutil.Process]:
-    """The worker processes of this one, or of another."""
-    every = psutil.Process(parent).children()
-    return [child for child in every if "tasks.pdf_worker" in child.cmdline()]
+    """The worker processes of this one, or of another; other children may be dead and not reaped yet."""
+    return [child for child in psutil.Process(parent).children() if _is_worker(child)]
+
+
+def _is_worker(process: psutil.Process) -> bool:
+    try:
+        return "tasks.pdf_worker" in process.cmdline()
+    except psutil.Error:
+        return False
 
 
 def _busy_child(parent: int | None = None) -> psutil.Process:
