@@ -29,6 +29,7 @@ INDEX_NAME = "sample-index.csv"
 """Rows loaded from a file of this name are the sample's."""
 
 STOP_TIMEOUT_S = 5
+INTERRUPTED = 130
 
 
 # --- the sample portal ---
@@ -140,7 +141,18 @@ def run_demo(documents: int, requests_per_second: float, *, keep: bool) -> int:
     settings, console = load_settings(), Console()
     find_ghostscript()
     console.print("Starting embedded Postgres, the Prefect server and the sample portal ...")
-    refuse_own_documents(open_database(settings))
+    try:
+        refuse_own_documents(open_database(settings))
+        _run_and_show(settings, console, documents, requests_per_second, keep=keep)
+    except KeyboardInterrupt:
+        console.print("Interrupted. The next `landrecords demo` goes on where this one stopped.")
+        return INTERRUPTED
+    return 0
+
+
+def _run_and_show(
+    settings: Settings, console: Console, documents: int, requests_per_second: float, *, keep: bool
+) -> None:
     from flows.documents import documents as flow
     from flows.local import prefect_api
 
@@ -157,18 +169,15 @@ def run_demo(documents: int, requests_per_second: float, *, keep: bool) -> int:
         if keep:
             with contextlib.suppress(KeyboardInterrupt):
                 threading.Event().wait()
-    return 0
 
 
 def quiet_prefect() -> None:
-    """Prefect's own lines would tear the progress bar apart, so they go to its UI only; warnings still show.
-
-    Without a terminal there is no bar: then the run's lines show, one every ten seconds, and its pages' do not.
-    """
+    """Prefect's lines would tear the progress bar apart, and on Ctrl-C there are two for every page: they go to
+    its UI only. Without a terminal there is no bar: then the run's own lines show, one every ten seconds."""
     if sys.stderr.isatty():
-        os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "WARNING")
+        os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
     else:
-        os.environ.setdefault("PREFECT_LOGGING_LOGGERS_PREFECT_TASK_RUNS_LEVEL", "WARNING")
+        os.environ.setdefault("PREFECT_LOGGING_LOGGERS_PREFECT_TASK_RUNS_LEVEL", "CRITICAL")
 
 
 # --- what it says at the end ---

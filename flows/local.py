@@ -39,7 +39,7 @@ DEFAULT_PORT = 4200
 TERMINATED = 143
 """Exit code after a SIGTERM, as shells have it."""
 
-EXIT_WITHIN_S = 2.5
+EXIT_WITHIN_S = 2.0
 
 _own_process = threading.Event()
 """Set while a flow runs as a plain function in a process where nobody else handles SIGTERM."""

@@ -121,8 +121,9 @@ def test_ctrl_c_leaves_nothing_behind(home: Home) -> None:
     log = home.folder / ".landrecords/sample/requests.jsonl"
     until(lambda: log.exists() and len(log.read_text().splitlines()) > 10, "requests to the portal", 150)
     os.killpg(process.pid, signal.SIGINT)
-    _, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=60)
     assert process.returncode == 130
+    assert out.endswith("Interrupted. The next `landrecords demo` goes on where this one stopped.\n")
     assert "Traceback" not in err
     until(lambda: not home.processes(), "every process to end", 30)
     assert sum(n for status, n in home.status()["download"].items() if status != "in_progress") == DOCUMENTS
