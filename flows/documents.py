@@ -20,6 +20,7 @@ from tasks.dial import dialled, limit_pages, read_rate
 from tasks.documents import download_page, optimise_page, upload_page
 from tasks.documents_tools import STEPS, Job, Toolbox, check_portal, opened_toolbox
 from tasks.documents_work import Agenda, closing_report, estimate, load, prepare
+from tasks.pacing import host_of
 from tasks.pipeline import PageResult, run_pages, threads_needed
 from tasks.postgres import open_database
 from tasks.records import RunReport
@@ -73,7 +74,7 @@ def documents(
     database = open_database(settings, size=DATABASE_CONNECTIONS)
     if index is not None:
         load(database, index, portal, settings.home)
-    given = {"portal_url": portal_url, "stage": stage, "limit": limit, "workers": workers, "dry_run": dry_run}
+    given = {"portal": host_of(portal_url), "stage": stage, "limit": limit, "workers": workers, "dry_run": dry_run}
     limit = min((n for n in (limit, chosen.limit) if n is not None), default=None)
     with closing(database), reported("documents", database, STEPS, given) as run:
         job = Job(
