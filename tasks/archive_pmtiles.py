@@ -26,6 +26,7 @@ from tasks.archive_file import ArchiveFile
 from tasks.errors import ConfigurationError, StopRequested
 from tasks.pmtiles_directory import DirectorySpool, SeenContents
 from tasks.pmtiles_order import tile_id
+from tasks.tile_containers import kind_of
 from tasks.tile_grid import Block, Bounds, block_degrees, tile_at
 
 if TYPE_CHECKING:  # newer than the functions
@@ -61,7 +62,7 @@ class PmtilesArchive:
     tiles     that can be asked for
     entries   of the directory, runs counted once
     contents  different contents that are stored
-    kinds     tiles by png, jpg, webp, avif or other; the header can name only the commonest
+    kinds     tiles by png, jpg, webp, avif, gif or other; the header can name only the commonest, and no gif
     empty     tiles without a byte, which were left out
     """
 
@@ -132,7 +133,7 @@ class _Writing:
             return
         self.directory.add(number, self._place(content), len(content))
         self.tiles += 1
-        self._kinds[kind_of(content)] += 1
+        self._kinds[kind_of(content) or "other"] += 1
         self._extents[z] = _grown(self._extents.get(z), z, x, y)
 
     def finish(self, about: About) -> PmtilesArchive:
@@ -225,17 +226,6 @@ class _Writing:
             kinds=dict(self._kinds),
             empty=self.empty,
         )
-
-
-def kind_of(content: bytes) -> str:
-    """png, jpg, webp or avif by its first bytes, else other."""
-    if content.startswith(b"\x89PNG\r\n\x1a\n"):
-        return "png"
-    if content.startswith(b"\xff\xd8\xff"):
-        return "jpg"
-    if content[:4] == b"RIFF" and content[8:12] == b"WEBP":
-        return "webp"
-    return "avif" if content[4:12] in (b"ftypavif", b"ftypavis") else "other"
 
 
 def _grown(extent: Block | None, z: int, x: int, y: int) -> Block:

@@ -22,7 +22,7 @@ from tasks.bulk_pace import Level, Pace, Turns
 from tasks.bulk_results import Failure, Got, Reader
 from tasks.bulk_transfer import Ask, K, Transfer, Wiring
 from tasks.errors import ItemError, OutsideUnreachable, StopRequested
-from tasks.http_sessions import sendable, trusted
+from tasks.http_sessions import USER_AGENT, sendable, trusted
 
 __all__ = ["Ask", "BulkDoor", "Failure", "Got", "Level", "Turns"]
 
@@ -53,7 +53,7 @@ class BulkDoor:
     def __init__(
         self,
         *,
-        user_agent: str,
+        user_agent: str = USER_AGENT,
         connections: int = 100,
         turns: Turns | None = None,
         level: Level | None = None,

@@ -31,14 +31,13 @@ from psycopg2 import sql
 
 from tasks import services
 from tasks.errors import OutsideUnreachable
+from tasks.heartbeat import heart
 from tasks.postgres import Database, first_line, sql_text
 from tasks.records import MAX_ATTEMPTS, Outcome, Reason, Status
 
 log = logging.getLogger(__name__)
 
 LEASE_S = 60.0
-RENEW_EVERY_S = 15.0
-RENEW_AGAIN_S = 1.0
 ERROR_CHARS = 500
 
 Row = dict[str, Any]
@@ -96,7 +95,18 @@ class Scope:
 
     def and_ids(self, ids: Sequence[int]) -> Scope:
         """The same, narrowed to these rows."""
-        return Scope(f"id = ANY(%(only_ids)s) AND ({self.where})", {**self.parameters, "only_ids": list(ids)})
+        return self._and("id = ANY(%(only_ids)s)", only_ids=list(ids))
+
+    def not_taken_by(self, run_id: str) -> Scope:
+        """The same, without the rows that the run took before."""
+        return self._and("run_id IS DISTINCT FROM %(this_run)s", this_run=run_id)
+
+    def taken_by(self, run_id: str) -> Scope:
+        """The same, only the rows that the run took before."""
+        return self._and("run_id = %(this_run)s", this_run=run_id)
+
+    def _and(self, condition: str, **parameters: Any) -> Scope:
+        return Scope(f"{condition} AND ({self.where})", {**self.parameters, **parameters})
 
 
 # --- who is working ---
@@ -297,7 +307,7 @@ class Page:
         self._lock = threading.RLock()
 
     def __enter__(self) -> Page:
-        _heart.beat_for(self)
+        heart.beat_for(self)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None) -> None:
@@ -309,7 +319,7 @@ class Page:
                 raise
             log.warning("the database went away; leases of %d rows lapse by themselves", len(self._open))
         finally:
-            _heart.stop_for(self)
+            heart.stop_for(self)
 
     def settle(self, outcome: Outcome) -> None:
         """Write what became of one item, with the next micro-batch (at most 0.5 s later).
@@ -345,6 +355,11 @@ class Page:
             if ids:
                 statement, arguments = self.queue.step.statement("release"), {"ids": ids, "owner": self.owner}
                 patiently(lambda: self.queue.database.rows(statement, arguments), self.DATABASE_PATIENCE_S)
+
+    @property
+    def lease_s(self) -> float:
+        """How long a renewed lease lasts, in seconds."""
+        return self.queue.lease_s
 
     def renew(self) -> None:
         """Extend the lease of what is still open or waiting (the heartbeat calls this)."""
@@ -433,56 +448,3 @@ def _for_postgres(value: Any) -> Any:
 def _storable(text: str) -> str:
     # Postgres text holds neither NUL nor half a surrogate pair; a server's message or a file name may.
     return str(text).replace("\0", "").encode(errors="replace").decode()
-
-
-# --- heartbeat: one thread per process renews every page it works on ---
-
-
-class _Heart:
-    def __init__(self) -> None:
-        self._due: dict[Page, float] = {}
-        self._changed = threading.Condition()
-        self._thread: threading.Thread | None = None
-
-    def beat_for(self, page: Page) -> None:
-        with self._changed:
-            self._due[page] = time.monotonic() + _renew_every_s(page)
-            self._changed.notify()
-            if self._thread is None or not self._thread.is_alive():
-                self._thread = threading.Thread(target=self._run, name="landrecords-heartbeat", daemon=True)
-                self._thread.start()
-
-    def stop_for(self, page: Page) -> None:
-        with self._changed:
-            self._due.pop(page, None)
-
-    def _run(self) -> None:
-        while True:
-            with self._changed:
-                if not self._due:
-                    self._thread = None
-                    return
-                page, due = min(self._due.items(), key=lambda entry: entry[1])
-                if due > time.monotonic():
-                    self._changed.wait(due - time.monotonic())
-                    continue
-            next_due = time.monotonic() + (_renew_every_s(page) if _renewed(page) else RENEW_AGAIN_S)
-            with self._changed:
-                if page in self._due:
-                    self._due[page] = next_due
-
-
-def _renew_every_s(page: Page) -> float:
-    return min(RENEW_EVERY_S, page.queue.lease_s / 4)
-
-
-def _renewed(page: Page) -> bool:
-    try:
-        page.renew()
-    except Exception as exc:  # noqa: BLE001 - one page's trouble must not let the leases of the others lapse
-        log.warning("lease not renewed: %s", exc)
-        return False
-    return True
-
-
-_heart = _Heart()

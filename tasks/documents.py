@@ -7,54 +7,23 @@ Optimise: plan, Ghostscript, verify, record. Upload: put, verify, record, drop t
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from prefect import task
-from prefect.cache_policies import NO_CACHE
-from prefect.client.schemas.objects import State
 
+from tasks.agenda import PageOrder
 from tasks.checkpoints import Row, Scope, Step
 from tasks.documents_tools import UPLOADERS, Job, Toolbox, toolbox
 from tasks.downloads import Download
-from tasks.errors import ConfigurationError, StopRequested, TransientError
+from tasks.errors import TransientError
 from tasks.ghostscript import optimise as optimise_file
 from tasks.pdf_facts import PdfFacts, sha256_of
-from tasks.pipeline import PageResult, settle_all
+from tasks.pipeline import PAGE, PageResult, refuse_when_stopped, settle_all
 from tasks.portal import adapter_for, mismatch
 from tasks.records import Outcome, Reason, Status
 from tasks.store import document_key, listed_key
 from tasks.workloads import DOWNLOAD, OPTIMIZE, UPLOAD
-
-
-@dataclass(frozen=True)
-class PageOrder:
-    """Which rows a page may claim when it starts.
-
-    limit   at most so many
-    again   True: rows that this run took before and that went back to pending; False: rows it did not take yet
-    """
-
-    number: int
-    limit: int
-    again: bool = False
-
-
-async def _worth_retrying(_task: Any, _run: Any, state: State[Any]) -> bool:
-    """A page is run again when something outside was away, not when the user must act or the run is ending."""
-    error = await state.aresult(raise_on_failure=False)
-    return not isinstance(error, ConfigurationError | StopRequested)
-
-
-PAGE: dict[str, Any] = {
-    "cache_policy": NO_CACHE,
-    "persist_result": False,
-    "retries": 3,
-    "retry_delay_seconds": [2, 5, 15],
-    "retry_condition_fn": _worth_retrying,
-}
-
 
 # --- download ---
 
@@ -66,8 +35,8 @@ def download_page(job: Job, order: PageOrder) -> PageResult:
     A page that is run again takes only what its first attempt did not: rows that one gave back are the run's,
     and are tried again with its other retries.
     """
-    scope = job.again if order.again else job.fresh
-    limit = order.limit - toolbox(job).claimed[DOWNLOAD.name, order.number]
+    scope = order.scope(job.scope, job.run_id)
+    limit = order.limit - toolbox(job).claimed[order.number]
     return _work_page(job, DOWNLOAD, scope, limit, download, threads=job.workers, number=order.number)
 
 
@@ -251,24 +220,19 @@ def _work_page(
             lost.append(outcome.id)
 
     with tools.slots[step.name]:
-        _refuse_when_stopped(tools)
+        refuse_when_stopped(tools.stop)
         if limit <= 0:
             return PageResult(number)
         with tools.queue(step).claim(limit, scope) as page:
-            tools.claimed[step.name, number] += len(page.rows)
+            if step is DOWNLOAD:
+                tools.claimed[number] += len(page.rows)
             page.listener = count
             settle_all(page, lambda row: do(tools, row), threads=threads, stop=tools.stop)
-    _refuse_when_stopped(tools)
+    refuse_when_stopped(tools.stop)
     if lost:
         tools.queue(DOWNLOAD).retry(Scope().and_ids(lost), statuses=[Status.COMPLETED])
     passed = tuple(item for item, status in page.final.items() if status in PASSING[step.name])
     return PageResult(number, passed, page.settled)
-
-
-def _refuse_when_stopped(tools: Toolbox) -> None:
-    """A page that fails keeps the pages that wait for it from asking Prefect for a slot: the run ends sooner."""
-    if tools.stop.is_set():
-        raise StopRequested("the run is ending; what this page had not done is given back.")
 
 
 PASSING = {

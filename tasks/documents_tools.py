@@ -49,19 +49,6 @@ class Job:
     profile: str | None = None
     backoff_s: float = 2.0
 
-    @property
-    def fresh(self) -> Scope:
-        """Rows of the stage that this run has not taken yet."""
-        return self._narrowed("run_id IS DISTINCT FROM %(this_run)s")
-
-    @property
-    def again(self) -> Scope:
-        """Rows that this run took and that went back to pending."""
-        return self._narrowed("run_id = %(this_run)s")
-
-    def _narrowed(self, condition: str) -> Scope:
-        return Scope(f"{condition} AND ({self.scope.where})", {**self.scope.parameters, "this_run": self.run_id})
-
 
 def check_portal(portal_url: str, profile: str | None) -> PortalProfile:
     """The portal's profile. Raises ConfigurationError for an address or a profile that cannot work."""
@@ -72,7 +59,7 @@ def check_portal(portal_url: str, profile: str | None) -> PortalProfile:
 class Toolbox:
     """Database, clock, gate, doors, spool and store of one run in one process. Safe for threads.
 
-    claimed  rows each page has claimed, by step and number of the page, over all its attempts
+    claimed  rows each page of downloads has claimed, by its number, over all its attempts
     facts    what the ladder found of documents that are still to be optimised
     """
 
@@ -84,7 +71,7 @@ class Toolbox:
         self.tally = tally
         self.cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         self.slots = {step.name: threading.Semaphore(PAGES_AT_ONCE) for step in STEPS}
-        self.claimed = Counter[tuple[str, int]]()
+        self.claimed = Counter[int]()
         self.facts: dict[int, PdfFacts] = {}
         self.spool = Spool(settings.spool)
         self.profile: PortalProfile = load_profile(job.profile, job.portal_url)

@@ -7,11 +7,12 @@ import json
 import math
 import tempfile
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from tasks.agenda import DATABASE_PATIENCE_S, Orders, PageOrder
 from tasks.checkpoints import Scope, Step, patiently
-from tasks.documents import PageOrder
 from tasks.documents_tools import STEPS, Toolbox
 from tasks.errors import ConfigurationError, OutsideUnreachable
 from tasks.ghostscript import tool_versions
@@ -20,7 +21,7 @@ from tasks.pipeline import PageResult
 from tasks.portal_profile import PortalProfile
 from tasks.postgres import Database, sql_text
 from tasks.records import Reason, RunReport, Status
-from tasks.reporting import DATABASE_PATIENCE_S, Run, publish, run_logger
+from tasks.reporting import Run, publish, run_logger
 from tasks.tally import duration
 from tasks.workloads import DOWNLOAD, OPTIMIZE, UPLOAD
 
@@ -80,21 +81,23 @@ def _finished(database: Database, items: list[int]) -> set[int]:
 class Agenda:
     """The pages of a run in the order they are done: what lies in the spool, new rows, rows to try again.
 
-    A run takes at most `limit` rows it did not take before; rows that go back to pending are its own and are
-    tried again in the same run once they are due. With `only_failed` it takes the rows that failed earlier, and
-    no new ones.
+    With `only_failed` it takes at most `limit` of the rows that failed earlier, and no new ones.
     """
 
     def __init__(self, tools: Toolbox, limit: int | None, *, only_failed: bool = False) -> None:
         self._tools = tools
-        self._limit = 0 if only_failed else limit
         self._numbers = itertools.count(1)
-        self._ordered: list[int] = []
-        self._expected = 0
+        self._downloads = Orders(
+            tools.queue(DOWNLOAD),
+            tools.job.scope,
+            tools.tally,
+            page_size,
+            limit=0 if only_failed else limit,
+            numbers=self._numbers,
+            claimed=tools.claimed,
+        )
         if only_failed:
-            tools.tally.expected += sum(
-                tools.queue(step).retry(tools.job.scope, limit=limit, take=True) for step in (DOWNLOAD, UPLOAD)
-            )
+            tools.tally.expected += self._take_failed(limit)
 
     def leftovers(self, step: Step) -> Iterator[PageResult]:
         """Pages of documents in this spool that wait for `step`."""
@@ -105,56 +108,28 @@ class Agenda:
             yield PageResult(next(self._numbers), tuple(ids[start : start + LEFTOVER_PAGE]))
 
     def downloads(self) -> Iterator[PageOrder]:
-        """Orders for rows to fetch: new ones within the limit, then those that are due again."""
-        queue, taken, left = self._tools.queue(DOWNLOAD), self._taken(), self._left()
-        fresh = patiently(lambda: queue.count_due(self._fresh(), at_most=left), DATABASE_PATIENCE_S)
-        self._expect(taken + fresh)
-        for order in self._orders(fresh, again=False):
-            self._ordered.append(order.number)
-            yield order
-        again = patiently(lambda: queue.count_due(self._again()), DATABASE_PATIENCE_S)
-        yield from self._orders(again, again=True)
+        """Orders for rows to fetch."""
+        return self._downloads.round()
 
     def next_due_in_s(self) -> float | None:
         """Seconds until something is due in any step; None when this run has nothing more to do.
 
         Called between rounds, when no page is at work.
         """
-        for step in STEPS:
-            patiently(self._tools.queue(step).release_run, DATABASE_PATIENCE_S)
-        scopes = [(DOWNLOAD, self._again()), (OPTIMIZE, self._in_spool()), (UPLOAD, self._in_spool())]
-        if self._left() != 0:
-            scopes.append((DOWNLOAD, self._fresh()))
-        delays = [self._due_in_s(step, scope) for step, scope in scopes]
+        delays = [self._downloads.next_due_in_s()]
+        for step in (OPTIMIZE, UPLOAD):
+            queue = self._tools.queue(step)
+            patiently(queue.release_run, DATABASE_PATIENCE_S)
+            delays.append(patiently(partial(queue.due_in_s, self._in_spool()), DATABASE_PATIENCE_S))
         return min((d for d in delays if d is not None), default=None)
 
-    def _due_in_s(self, step: Step, scope: Scope) -> float | None:
-        queue = self._tools.queue(step)
-        delay_s: float | None = patiently(lambda: queue.due_in_s(scope), DATABASE_PATIENCE_S)
-        return delay_s
-
-    def _taken(self) -> int:
-        """New rows this run has taken; fewer than were ordered where some were not due yet or others took them."""
-        return sum(self._tools.claimed[DOWNLOAD.name, number] for number in self._ordered)
-
-    def _left(self) -> int | None:
-        return None if self._limit is None else max(0, self._limit - self._taken())
-
-    def _expect(self, rows: int) -> None:
-        """Tell the progress of new rows, each once."""
-        self._tools.tally.expected += max(0, rows - self._expected)
-        self._expected = max(rows, self._expected)
-
-    def _orders(self, rows: int, *, again: bool) -> Iterator[PageOrder]:
-        per_page = page_size(rows)
-        for start in range(0, rows, per_page):
-            yield PageOrder(next(self._numbers), min(per_page, rows - start), again=again)
-
-    def _fresh(self) -> Scope:
-        return self._tools.job.fresh
-
-    def _again(self) -> Scope:
-        return self._tools.job.again
+    def _take_failed(self, limit: int | None) -> int:
+        """Put what failed back to pending as rows of this run, at most `limit` in all steps together."""
+        taken = 0
+        for step in (DOWNLOAD, UPLOAD):
+            left = None if limit is None else limit - taken
+            taken += self._tools.queue(step).retry(self._tools.job.scope, limit=left, take=True)
+        return taken
 
     def _in_spool(self) -> Scope:
         return Scope("spool_id = %(spool_id)s", {"spool_id": self._tools.spool.identity})

@@ -35,14 +35,13 @@ from tasks.http_answers import (
 )
 from tasks.http_health import Exchange, Health, Patience
 from tasks.http_replies import Reply, Request, next_hop, request_of
-from tasks.http_sessions import Sessions, sendable, trusted
+from tasks.http_sessions import USER_AGENT, Sessions, sendable, trusted
 from tasks.http_wire import Limits, Watch, Wire
 from tasks.partials import PartialFile, sweep_partials
 from tasks.records import Reason
 
 __all__ = ["Answer", "Download", "Exchange", "HttpDoor", "parse_retry_after", "sweep_partials"]
 
-USER_AGENT = "landrecords/0.1 (bulk acquisition of public land records)"
 MAX_HOPS = 5
 T = TypeVar("T")
 

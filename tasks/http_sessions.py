@@ -27,6 +27,9 @@ from urllib3.poolmanager import ProxyManager
 from tasks.errors import ConfigurationError
 from tasks.http_wire import hold
 
+USER_AGENT = "landrecords/0.1 (bulk acquisition of public land records)"
+"""Who asks: the same from every door, so that an operator who wonders finds us."""
+
 
 class _Dialled:
     """Mixin for urllib3's connections: tells the wire of this thread which socket it uses."""

@@ -77,6 +77,7 @@ class Clock:
         self._late_s = 0.0
         self._held_until = 0.0
         self._free_until = 0.0
+        self._ask_at = 0.0
         self._time = _DatabaseTime()
         self._lock = threading.Lock()  # of the fields; never held while waiting for anything
         self._asking = threading.Lock()  # of the one thread that gets turns for all
@@ -111,6 +112,45 @@ class Clock:
         with self._lock:
             self.waits_s += time.monotonic() - began
 
+    def take_up_to(self, n: int) -> int:
+        """Spend at most `n` turns that are due at this moment, waiting for none: for a door that asks every round.
+
+        `wait_s` then says when there may be more.
+        """
+        if not self._hand_is_empty() or not self._asking.acquire(blocking=False):
+            return self._spend_due(n)
+        try:
+            if time.monotonic() >= self._ask_at:
+                self._ask_at = time.monotonic() + self._ask(n)
+        finally:
+            self._asking.release()
+        return self._spend_due(n)
+
+    def wait_s(self) -> float:
+        """Seconds until `take_up_to` may give more."""
+        with self._lock:
+            now = time.monotonic()
+            return max(0.0, self._held_until - now, (self._turns[0] if self._turns else self._ask_at) - now)
+
+    def _hand_is_empty(self) -> bool:
+        """Whether it is time to ask the database; not while the host is held or free."""
+        with self._lock:
+            return not self._turns and time.monotonic() >= max(self._free_until, self._held_until)
+
+    def _spend_due(self, n: int) -> int:
+        with self._lock:
+            now = time.monotonic()
+            if now < self._held_until:
+                return 0
+            if now < self._free_until:
+                return n
+            spent = 0
+            while spent < n and self._turns and self._turns[0] <= now:
+                late = now > self._turns.popleft() + self._late_s
+                self.forfeited += late
+                spent += not late
+            return spent
+
     def _next_turn(self) -> float:
         """The moment of a turn that is this thread's now."""
         with self._lock:
@@ -118,7 +158,7 @@ class Clock:
         try:
             with self._asking:
                 while (turn := self._from_hand()) is None:
-                    self._sleep(self._ask())
+                    self._sleep(self._ask(self._waiting))
                 return turn
         finally:
             with self._lock:
@@ -148,15 +188,15 @@ class Clock:
             self._free_until = 0.0
             self._held_until = max(self._held_until, time.monotonic() + seconds)
 
-    def _ask(self) -> float:
-        """Reserve a turn for every waiting thread, if there are free ones; seconds until it is worth asking again."""
+    def _ask(self, wanted: int) -> float:
+        """Reserve at most so many turns, if there are free ones; seconds until it is worth asking again."""
         if self._time.lessons == 0:
             for _ in range(LESSONS):
                 for _rate, database_now in self._database.rows(self._read, {"host": self.host}):
                     self._time.learn(time.monotonic(), database_now)
         arguments = {
             "host": self.host,
-            "wanted": self._waiting,
+            "wanted": wanted,
             "span_s": SPAN_S,
             "horizon_s": HORIZON_S,
             "pace": PACE,

@@ -17,11 +17,13 @@ from itertools import islice
 from typing import Any
 
 from prefect import Task
+from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
 from prefect.futures import PrefectFuture
 
 from tasks.checkpoints import Page, Row
 from tasks.errors import (
+    ConfigurationError,
     LandrecordsError,
     OutsideUnreachable,
     RateLimited,
@@ -56,6 +58,22 @@ class PageResult:
     number: int = 0
     ids: tuple[int, ...] = ()
     counts: dict[str, int] = field(default_factory=dict)
+
+
+async def _worth_retrying(_task: Any, _run: Any, state: State[Any]) -> bool:
+    """A page is run again when something outside was away, not when the user must act or the run is ending."""
+    error = await state.aresult(raise_on_failure=False)
+    return not isinstance(error, ConfigurationError | StopRequested)
+
+
+PAGE: dict[str, Any] = {
+    "cache_policy": NO_CACHE,
+    "persist_result": False,
+    "retries": 3,
+    "retry_delay_seconds": [2, 5, 15],
+    "retry_condition_fn": _worth_retrying,
+}
+"""What every page task has in common, for `@task(**PAGE)`."""
 
 
 def threads_needed(stages: int) -> int:
@@ -119,6 +137,12 @@ def _failure(state: State[Any]) -> BaseException:
 
 
 # --- the items of one page ---
+
+
+def refuse_when_stopped(stop: threading.Event) -> None:
+    """A page that fails keeps the pages that wait for it from asking Prefect for a slot: the run ends sooner."""
+    if stop.is_set():
+        raise StopRequested("the run is ending; what this page had not done is given back.")
 
 
 def settle_all(page: Page, work: Callable[[Row], Outcome], *, threads: int, stop: threading.Event) -> None:

@@ -72,6 +72,13 @@ class Reason(StrEnum):
     GS_TIMEOUT = "gs_timeout"
     GS_CHANGED = "gs_changed"
     OPTIMISE_OFF = "optimise_off"
+    # what a tile is
+    MISSING = "missing"
+    BLANK = "blank"
+    UNCHANGED = "unchanged"
+    # what an SFTP server says
+    PERMISSION_DENIED = "permission_denied"
+    SFTP_ERROR = "sftp_error"
 
 
 @dataclass(frozen=True, slots=True)

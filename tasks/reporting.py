@@ -32,6 +32,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Column
 
+from tasks.agenda import DATABASE_PATIENCE_S
 from tasks.checkpoints import Step, new_owner, patiently
 from tasks.dead_runs import end_dead_runs
 from tasks.postgres import Database
@@ -40,9 +41,6 @@ from tasks.tally import Tally, duration, size
 
 ARTIFACT_EVERY_S = 4.0
 LOG_EVERY_S = 10.0
-
-DATABASE_PATIENCE_S = 45.0
-"""How long a run waits for a database that is restarted."""
 
 _PREFECT_AWAY = (httpx.HTTPError, PrefectException, RuntimeError)
 

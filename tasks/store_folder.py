@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import fcntl
 import hashlib
@@ -86,9 +87,51 @@ def sweep(folder: Path) -> int:
     for path in list(folder.iterdir()):
         with suppress(FileNotFoundError, BlockingIOError), path.open("rb") as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            path.unlink()
-            removed += 1
+            if not path.name.endswith(_SCRATCH):  # goes with the file that is locked for it
+                Path(scratch_of(str(path))).unlink(missing_ok=True)
+                path.unlink()
+                removed += 1
     return removed
+
+
+_SCRATCH = ".small"
+
+
+def scratch_of(slot: str) -> str:
+    """A name beside a `temporary` file, for many small files one after the other; swept together with it."""
+    return slot + _SCRATCH
+
+
+def replace_whole(target: str, content: bytes, scratch: str) -> None:
+    """Put a small file in its place by a rename. A kill leaves the old one or the new one; durable after a flush."""
+    descriptor = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+    try:
+        os.write(descriptor, content)  # a regular file takes all of it, or raises
+    finally:
+        os.close(descriptor)
+    try:
+        os.replace(scratch, target)  # noqa: PTH105 - three times as quick as Path.replace
+    except FileNotFoundError:
+        make_folder(Path(target).parent)
+        os.replace(scratch, target)  # noqa: PTH105
+
+
+def flush_file_system(folder: Path) -> None:
+    """Everything written to the file system of `folder` is on the disk when this returns.
+
+    One syncfs(2) for a thousand small files costs a hundredth of an fsync for each; where there is none, sync(2).
+    """
+    number = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        if _syncfs is None:
+            os.sync()
+        elif _syncfs(number):
+            raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+    finally:
+        os.close(number)
+
+
+_syncfs = getattr(ctypes.CDLL(None, use_errno=True), "syncfs", None)
 
 
 @contextmanager

@@ -8,7 +8,9 @@ object is there, or this very upload arrived and only its answer was lost) is se
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Set
+from collections.abc import Iterator, Sequence, Set
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -23,15 +25,18 @@ from tasks.records import Reason
 from tasks.store_objects import (
     SOURCE_SHA256,
     FileFacts,
+    Small,
     Store,
     StoredObject,
     Verdict,
     check_key,
     conflict,
+    crc32c_of,
     describe,
     judge,
     missing,
     read_facts,
+    refuse_when_stopped,
     require_same,
 )
 from tasks.store_upload import Upload
@@ -61,6 +66,7 @@ class GcsStore(Store):
         self._patience, self._timeout_s = patience or Patience(), timeout_s
         self._client = connect(uploaders)
         self._bucket = self._client.bucket(bucket)
+        self._pool = ThreadPoolExecutor(uploaders, thread_name_prefix="bucket")  # its threads start when needed
 
     def put(
         self,
@@ -92,6 +98,27 @@ class GcsStore(Store):
         upload = self._upload(key, path, metadata=metadata or {}, content_type=content_type, stop=stop)
         with our_errors(self._bucket.name, f"storing {key}"):
             return self._object(upload.send(None), created=True)
+
+    def put_small(self, objects: Sequence[Small], *, stop: Event | None = None) -> None:
+        """See `Store.put_small`. As many at once as there are uploaders."""
+        list(self._pool.map(partial(self._put_one, replace(self._patience, stop=stop)), objects))
+
+    def flush(self) -> None:
+        """A bucket's answer means that the object lasts."""
+
+    def read_small(self, keys: Sequence[str]) -> Iterator[bytes | None]:
+        """See `Store.read_small`."""
+        return self._pool.map(self._read_one, keys)
+
+    def remove(self, key: str) -> None:
+        """See `Store.remove`."""
+        blob = self._bucket.blob(self._prefix + check_key(key))
+        with our_errors(self._bucket.name, f"removing {key}"), suppress(api.NotFound):
+            self._patience.call(partial(blob.delete, timeout=self._timeout_s, retry=None))
+
+    def holds(self, key: str) -> bool:  # noqa: ARG002
+        """See `Store.holds`."""
+        return True
 
     def stat(self, key: str) -> StoredObject | None:
         """See `Store.stat`. A missing bucket is no object; `check` tells it."""
@@ -135,7 +162,26 @@ class GcsStore(Store):
 
     def close(self) -> None:
         """Close the connections."""
+        self._pool.shutdown(cancel_futures=True)
         self._client.close()
+
+    def _read_one(self, key: str) -> bytes | None:
+        try:
+            with self.open(key) as file:
+                return file.read()
+        except TerminalError:
+            return None
+
+    def _put_one(self, patience: Patience, small: Small) -> None:
+        refuse_when_stopped(patience.stop)
+        blob = self._bucket.blob(self._prefix + check_key(small.key))
+        sent = len(small.content), crc32c_of(small.content)
+        blob.crc32c = sent[1]
+        send = partial(blob.upload_from_string, small.content, small.content_type, checksum=None)
+        with our_errors(self._bucket.name, f"storing {small.key}"):
+            patience.call(partial(send, timeout=self._timeout_s, retry=None))
+        if (blob.size, blob.crc32c) != sent:
+            raise TransientError(Reason.STORE_ERROR, f"The bucket stored {small.key} otherwise than it was sent.")
 
     def _upload(
         self, key: str, path: Path, *, metadata: dict[str, str], content_type: str, stop: Event | None

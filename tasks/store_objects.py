@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import re
 import unicodedata
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import Enum, auto
 from pathlib import Path
 from threading import Event
 from types import TracebackType
-from typing import BinaryIO, Self
+from typing import BinaryIO, NamedTuple, Self
 
 import google_crc32c
 
@@ -27,6 +28,8 @@ _BLOCK_BYTES = 1 << 20
 _KEY_BYTES_MAX = 1024  # the limit of Cloud Storage
 _BAD_CATEGORIES = {"Cc", "Cs", "Zl", "Zp"}  # control characters, lone surrogates, line separators
 _PART_BYTES_MAX = 250  # 255 of the usual file systems, less ".json"
+_PLAIN_KEY = re.compile(r"\w[\w.-]{0,99}(/\w[\w.-]{0,99}){0,8}", re.ASCII)
+"""Safe on sight. Most keys are such, and millions of them are checked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +50,14 @@ class StoredObject:
     sha256: str
     created: bool
     metadata: dict[str, str]
+
+
+class Small(NamedTuple):
+    """An object that fits in memory. Its row describes it: no metadata is stored with it."""
+
+    key: str
+    content: bytes
+    content_type: str
 
 
 class Store(ABC):
@@ -92,6 +103,29 @@ class Store(ABC):
         stop: Event | None = None,
     ) -> StoredObject:
         """Store the file under `key` whatever is there: for reports and manifests. Verified as `put` does."""
+
+    @abstractmethod
+    def put_small(self, objects: Sequence[Small], *, stop: Event | None = None) -> None:
+        """Store many small objects over whatever is there, each of them whole or not at all; `flush` makes them last.
+
+        What was stored before an error stays.
+        """
+
+    @abstractmethod
+    def flush(self) -> None:
+        """Everything that `put_small` of this process stored is durable when this returns."""
+
+    @abstractmethod
+    def read_small(self, keys: Sequence[str]) -> Iterator[bytes | None]:
+        """The bytes of each, in the order of the keys, None where there is no object; a bucket is read ahead."""
+
+    @abstractmethod
+    def remove(self, key: str) -> None:
+        """No object is there when this returns; nor was one before, perhaps."""
+
+    @abstractmethod
+    def holds(self, key: str) -> bool:
+        """Whether an object is there, as far as that can be known without asking a server: a bucket says True."""
 
     @abstractmethod
     def stat(self, key: str) -> StoredObject | None:
@@ -173,6 +207,8 @@ def describe(metadata: dict[str, str], facts: FileFacts) -> dict[str, str]:
 
 def check_key(key: str) -> str:
     """The key itself when it is a safe relative name on every store; otherwise TerminalError(bad_row)."""
+    if _PLAIN_KEY.fullmatch(key):
+        return key
     parts = key.split("/")
     bad = (
         len(key.encode("utf-8", "replace")) > _KEY_BYTES_MAX
@@ -199,7 +235,16 @@ def read_facts(path: Path, stop: Event | None = None) -> FileFacts:
         size += len(block)
         crc = google_crc32c.extend(crc, block)
         sha.update(block)
-    return FileFacts(size, sha.hexdigest(), base64.b64encode(crc.to_bytes(4, "big")).decode("ascii"))
+    return FileFacts(size, sha.hexdigest(), _as_cloud_storage_writes(crc))
+
+
+def crc32c_of(content: bytes) -> str:
+    """The checksum in base64, as Cloud Storage writes it."""
+    return _as_cloud_storage_writes(google_crc32c.value(content))
+
+
+def _as_cloud_storage_writes(crc: int) -> str:
+    return base64.b64encode(crc.to_bytes(4, "big")).decode("ascii")
 
 
 def require_same(path: Path, facts: FileFacts, sha256: str) -> None:

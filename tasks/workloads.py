@@ -19,6 +19,10 @@ OPTIMIZE = Step(
 UPLOAD = Step("index_documents", "upload", requires="optimize_status IN ('completed', 'skipped')", order=_ORDER)
 
 
+TILES = Step("tiles")
+"""One step: its columns have no prefix."""
+
+
 @dataclass(frozen=True)
 class Workload:
     """A table of items and its steps in order; `names` are the columns a person knows an item by."""
@@ -49,6 +53,7 @@ WORKLOADS = {
             (DOWNLOAD, OPTIMIZE, UPLOAD),
             ("source", "book", "page", "instrument_number", "document_type", "source_url"),
         ),
+        Workload("tiles", (TILES,), ("layer", "z", "x", "y")),
     )
 }
 

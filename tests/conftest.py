@@ -46,6 +46,8 @@ _numbers = itertools.count(1)
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption("numprocesses", None):
+        return  # pytest-xdist: the workers go there, each to its own; they begin in this folder to find the tests
     os.chdir(HOME)  # prefect.toml of the repository names port 4200: a real server may be there
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 from urllib.parse import parse_qsl, unquote, urlsplit
@@ -13,15 +14,17 @@ from tasks.sample.faults import FaultKind
 from tasks.sample.scans import PDF_TYPE
 
 HTML_TYPE = "text/html; charset=utf-8"
+JSON_TYPE = "application/json"
 _IMAGE_FACTOR, _IMAGE_OFFSET = 7919, 100_003
 
 
 class Request(NamedTuple):
-    """A parsed request: path without query, and the fields of query and form together."""
+    """A parsed request: path without query, the fields of query and form together, headers by small name."""
 
     method: str
     path: str
     fields: dict[str, str]
+    headers: Mapping[str, str]
 
 
 class Target(NamedTuple):
@@ -41,17 +44,19 @@ class Answer:
     headers: dict[str, str] = field(default_factory=dict)
 
 
-def parse_request(method: str, target: str, form: bytes) -> Request:
+def parse_request(method: str, target: str, form: bytes, headers: Mapping[str, str]) -> Request:
     """Request line and urlencoded body to a Request; later fields win, form over query."""
     parts = urlsplit(target)
     pairs = parse_qsl(parts.query, keep_blank_values=True)
     if form:
         pairs += parse_qsl(form.decode("utf-8", "replace"), keep_blank_values=True)
-    return Request(method, parts.path, dict(pairs))
+    return Request(method, parts.path, dict(pairs), headers)
 
 
 class Office:
     """The recorder's office: finds the document a request is after, and answers."""
+
+    takes_long = True
 
     def __init__(self, corpus: Corpus) -> None:
         self.corpus = corpus
@@ -78,6 +83,8 @@ class Office:
         """The answer. May draw a scan (5-300 ms), so it runs beside the event loop."""
         if fault is FaultKind.HTML:
             return _html_error(target)
+        if fault is FaultKind.JSON:
+            return json_error()
         if target.on == "file":
             return self._file(target.document, fault)
         if request.path == "/search.php":
@@ -151,6 +158,11 @@ class Office:
         if path == "/robots.txt":
             return Answer(200, b"User-agent: *\nAllow: /\nCrawl-delay: 1\n", "text/plain; charset=utf-8")
         return _html(markup.error_page("Not found", "There is no such page."), status=404)
+
+
+def json_error() -> Answer:
+    """An error as JSON that calls itself a success."""
+    return Answer(200, b'{"error": {"code": 500, "message": "Internal error"}}', JSON_TYPE)
 
 
 def image_id(number: int) -> str:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
-from tasks.sample.answers import Answer, Office, Request, Target, parse_request
+from tasks.sample.answers import Answer, Request, Target, parse_request
 from tasks.sample.delivery import deliver, hold, misdeliver, refusal, reset
 from tasks.sample.fault_policy import FaultPolicy
 from tasks.sample.faults import Fault, FaultKind
@@ -40,6 +40,18 @@ _GIVEN_UP = (
 """The client left, was idle or sent no HTTP: nothing to say to it."""
 
 
+class AnyOffice(Protocol):
+    """Who answers: finds at once what a request is after, then answers it.
+
+    takes_long   answers with a file are worked out in a thread, beside the event loop
+    """
+
+    takes_long: bool
+
+    def find(self, request: Request) -> Target: ...
+    def answer(self, request: Request, target: Target, fault: FaultKind | None) -> Answer: ...
+
+
 @dataclass
 class Desk:
     """What all conversations share.
@@ -48,7 +60,7 @@ class Desk:
     control     answers the control paths: path and body to an answer
     """
 
-    office: Office
+    office: AnyOffice
     witness: Witness
     policy: FaultPolicy
     pool: ThreadPoolExecutor
@@ -61,6 +73,7 @@ class _Head(NamedTuple):
     target: str
     length: int
     keep: bool
+    headers: Mapping[str, str]
 
 
 @dataclass
@@ -89,7 +102,7 @@ class Conversation:
             return await deliver(self.writer, answer, RequestRecord(0, 0, "", ""), keep=head.keep)
         record = self.desk.witness.begin(head.method, head.target)
         try:
-            return await self._respond(head, parse_request(head.method, head.target, form), record)
+            return await self._respond(head, parse_request(head.method, head.target, form, head.headers), record)
         finally:
             self.desk.witness.finish(record)
 
@@ -127,7 +140,7 @@ class Conversation:
 
     async def _answer(self, request: Request, target: Target, fault: Fault | None) -> Answer:
         kind = fault.kind if fault else None
-        if target.on != "file":
+        if target.on != "file" or not self.desk.office.takes_long:
             return self.desk.office.answer(request, target, kind)
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self.desk.pool, self.desk.office.answer, request, target, kind)
@@ -151,4 +164,5 @@ def _parse_head(raw: bytes) -> _Head:
     if not version.startswith("HTTP/1.") or not 0 <= length <= MAX_FORM_BYTES:
         raise ValueError("no HTTP/1.x request, or one with a body beyond reason")
     wish = headers.get("connection", "").lower()
-    return _Head(method, target, length, wish == "keep-alive" if version == "HTTP/1.0" else wish != "close")
+    keep = wish == "keep-alive" if version == "HTTP/1.0" else wish != "close"
+    return _Head(method, target, length, keep, headers)

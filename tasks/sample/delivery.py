@@ -19,6 +19,9 @@ from tasks.sample.witness import RequestRecord
 CHUNK_BYTES = 16 * 1024
 PHRASES = {int(status): status.phrase for status in HTTPStatus}
 
+_BODILESS = (204, 304)
+"""Have neither body nor length (RFC 9110, 8.6)."""
+
 _REFUSALS = {
     FaultKind.TOO_MANY: (429, "Too many requests"),
     FaultKind.UNAVAILABLE: (503, "Service unavailable"),
@@ -44,7 +47,7 @@ async def deliver(
     writer: asyncio.StreamWriter, answer: Answer, record: RequestRecord, *, keep: bool, with_body: bool = True
 ) -> bool:
     """Send the answer as HTTP wants it. Returns whether the connection stays open."""
-    head = _head(answer, str(len(answer.body)), keep=keep)
+    head = _head(answer, None if answer.status in _BODILESS else str(len(answer.body)), keep=keep)
     body = answer.body if with_body else b""
     record.status, record.sent = answer.status, len(body)
     writer.write(head + body)

@@ -1,7 +1,7 @@
-"""How the sample portal misbehaves, as data; `tasks.sample.fault_policy` decides which request is hit.
+"""How a sample server misbehaves, as data; `tasks.sample.fault_policy` decides which request is hit.
 
-Which documents a fault hits follows from the seed alone; how often is counted, so a fault heals after `times`
-requests for the same document or, with `times` null, never does.
+Which documents or tiles a fault hits follows from the seed alone; how often is counted, so a fault heals after `times`
+requests for the same one or, with `times` null, never does.
 """
 
 from __future__ import annotations
@@ -43,14 +43,16 @@ class FaultKind(StrEnum):
     """Chunked, no length; closed without the last chunk."""
     UNBOUNDED_CUT = "unbounded_cut"
     """No length at all, ended by closing the connection: only the file itself shows that it is cut."""
+    JSON = "json"
+    """200 with an error as JSON."""
     EMPTY = "empty"
     """200 with no body."""
     HTML = "html"
-    """200 with an HTML error page; half of the documents say it is application/pdf."""
+    """200 with an HTML error page; half of the documents say it is application/pdf, half of the tiles a picture."""
     ENCRYPTED = "encrypted"
     """The file arrives locked with a password."""
     DAMAGED = "damaged"
-    """The file arrives with a broken cross-reference table."""
+    """A PDF arrives with a broken cross-reference table, a tile with wrong bits."""
     WRONG_BOOK = "wrong_book"
     """The look-up names ten times the book."""
 
@@ -60,7 +62,7 @@ class Fault(BaseModel):
 
     on         look-ups, files, or any request
     share      part of the documents, by hash; shares of a set's rules do not overlap
-    documents  or these documents, by number
+    documents  or these documents, by number (tiles by `tile_contents.tile_number`; they count as files)
     every      or each n-th request; with `lasts_s`, everything for that long from there on
     starts_s, lasts_s   or everything in a window counted from when the set was switched on
     times      for share and documents: requests per document until it heals; None: never
@@ -165,7 +167,20 @@ NASTY = Faults(
 )
 """Everything at once, some of it for good, and two outages."""
 
-NAMED: Mapping[str, Faults] = {faults.name: faults for faults in (NONE, DEMO, NASTY)}
+_NOT_OF_TILES = (FaultKind.ENCRYPTED, FaultKind.WRONG_BOOK)
+NASTY_TILES = NASTY.model_copy(
+    update={
+        "name": "nasty-tiles",
+        "rules": (
+            *(rule for rule in NASTY.rules if rule.kind not in _NOT_OF_TILES),
+            Fault(kind=FaultKind.JSON, share=0.02),
+            Fault(kind=FaultKind.JSON, share=0.01, times=None),
+        ),
+    }
+)
+"""The same for a tile server."""
+
+NAMED: Mapping[str, Faults] = {faults.name: faults for faults in (NONE, DEMO, NASTY, NASTY_TILES)}
 
 
 def load_faults(given: Faults | Mapping[str, Any] | str) -> Faults:

@@ -11,8 +11,8 @@ import socket
 from concurrent.futures import ThreadPoolExecutor
 
 from tasks.errors import ConfigurationError
-from tasks.sample.answers import Answer, Office
-from tasks.sample.conversation import CONTROL, Conversation, Desk
+from tasks.sample.answers import Answer
+from tasks.sample.conversation import CONTROL, AnyOffice, Conversation, Desk
 from tasks.sample.delivery import reset
 from tasks.sample.fault_policy import FaultPolicy
 from tasks.sample.faults import Faults, Outage, load_faults
@@ -25,7 +25,9 @@ FLUSH_S = 0.25
 class PortalServer:
     """Serves an office on one event loop; every method runs on that loop."""
 
-    def __init__(self, office: Office, witness: Witness, faults: Faults, *, seed: int, latency_ms: float = 0.0) -> None:
+    def __init__(
+        self, office: AnyOffice, witness: Witness, faults: Faults, *, seed: int, latency_ms: float = 0.0
+    ) -> None:
         # One drawing thread: base pages are drawn once, not by every request that waits for them.
         pool = ThreadPoolExecutor(1, thread_name_prefix="sample-portal-scans")
         self._desk = Desk(office, witness, FaultPolicy(faults, seed), pool, latency_ms / 1000, self._control)

@@ -1,11 +1,11 @@
-"""The request log of the sample portal: the witness of rate and fault tests."""
+"""The request log of a sample server: the witness of rate and fault tests."""
 
 from __future__ import annotations
 
 import json
 import time
 from collections import deque
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TextIO
 
@@ -18,7 +18,7 @@ class RequestRecord:
 
     at, monotonic   when the request had arrived: seconds since 1970, and of the machine's monotonic clock
     status          of the answer; 0 when the connection was reset or stalled before one
-    sent            bytes of body given to the system; document: its number in the corpus
+    sent            bytes of body given to the system; document: its number in the corpus, or the tile's
     fault           what was done to it on purpose
     """
 
@@ -30,6 +30,9 @@ class RequestRecord:
     sent: int = 0
     fault: str | None = None
     document: int | None = None
+
+
+_NAMES = tuple(field.name for field in fields(RequestRecord))
 
 
 class Witness:
@@ -52,7 +55,8 @@ class Witness:
     def finish(self, record: RequestRecord) -> None:
         """Its answer is complete, or given up."""
         if self._file:
-            self._file.write(json.dumps(asdict(record)) + "\n")
+            line = {name: getattr(record, name) for name in _NAMES}  # asdict takes three times as long
+            self._file.write(json.dumps(line) + "\n")
 
     def flush(self) -> None:
         """Bring the file up to date; the server does so four times a second."""

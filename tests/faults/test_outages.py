@@ -103,6 +103,7 @@ def test_the_bucket_fails_for_a_while(scene: Scene, make_portal: MakePortal, fau
             assert stored[path.removeprefix(f"gs://{bucket.bucket.name}/")].metadata["sha256"] == sha256
 
 
+@pytest.mark.alone
 def test_two_processes_obey_one_retry_after(scene: Scene, make_portal: MakePortal) -> None:
     pause_s = 3
     portal = make_portal(80, latency_ms=20)

@@ -11,6 +11,8 @@ import pytest
 from tasks.sample.portal import SamplePortal
 from tests.faults.conftest import Scene, until
 
+pytestmark = pytest.mark.alone
+
 EXIT_WITHIN_S = 3.0
 
 

@@ -23,6 +23,8 @@ from tasks.pacing import Clock, host_of
 from tasks.postgres import Database
 from tests.fakes.turn_log import moments, turn_log, turn_workers
 
+pytestmark = pytest.mark.alone
+
 HOST = "records.example"
 
 

@@ -269,7 +269,7 @@ def program(*arguments: str, **environment: str) -> subprocess.CompletedProcess[
         [LANDRECORDS, *arguments],
         capture_output=True,
         text=True,
-        env={**os.environ, **environment},
+        env={name: value for name, value in os.environ.items() if name != "COLUMNS"} | environment,
         check=False,
         timeout=120,
     )

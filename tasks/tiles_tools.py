@@ -1,0 +1,265 @@
+"""What one process needs to work on tiles: made once per run and process, whatever runs the tasks."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from tasks.breaker import Breaker
+from tasks.bulk import BulkDoor
+from tasks.checkpoints import Queue, Scope
+from tasks.errors import ConfigurationError
+from tasks.pacing import Clock, Level
+from tasks.partials import disk
+from tasks.postgres import Database, open_database
+from tasks.settings import Settings, load_settings
+from tasks.store import open_store
+from tasks.store_objects import Store
+from tasks.tally import Tally
+from tasks.tile_plan import Layer
+from tasks.tile_urls import Scheme, TileUrls
+from tasks.work_folders import sweep_work, work_folder
+from tasks.workloads import TILES
+
+PAGES_AT_ONCE = 2
+"""Pages that work at the same time in one process: one fills the places that the other's end leaves free."""
+
+FIRST_LEVEL = 16
+"""Transfers in flight to begin with; the level climbs from there."""
+
+UPLOADERS = 32
+
+_FROM_ENVIRONMENT = "env:"
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where tiles come from: see `TileUrls` and `BulkDoor`.
+
+    values, headers   a value `env:NAME` is read from the environment of the process that sends it, so a key is in no
+                      parameter, row or log
+    missing_statuses  answers that mean there is no such tile
+    """
+
+    url_template: str
+    scheme: Scheme = "xyz"
+    subdomains: tuple[str, ...] = ()
+    values: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict)
+    allowed_hosts: tuple[str, ...] = ()
+    missing_statuses: frozenset[int] = frozenset({204, 404, 410})
+    max_bytes: int = 16 * 1024**2
+    connect_timeout_s: float = 10.0
+    low_speed_window_s: float = 30.0
+    verify_tls: bool = True
+
+    @property
+    def urls(self) -> TileUrls:
+        """The template with its values. Raises ConfigurationError for one that cannot work."""
+        values = _revealed(self.values)
+        return TileUrls(self.url_template, scheme=self.scheme, subdomains=self.subdomains, values=values)
+
+    @property
+    def host(self) -> str:
+        """Names clock and dial: the host, all subdomains together."""
+        if "{s}." in self.url_template:
+            return TileUrls(self.url_template.replace("{s}.", ""), values=_revealed(self.values)).hosts()[0]
+        return self.urls.hosts()[0]
+
+
+def _revealed(values: Mapping[str, str]) -> dict[str, str]:
+    found = {}
+    for name, value in values.items():
+        variable = value.removeprefix(_FROM_ENVIRONMENT)
+        if value.startswith(_FROM_ENVIRONMENT) and variable not in os.environ:
+            raise ConfigurationError(f"{name} is to come from {variable}, which is not set; export it first.")
+        found[name] = os.environ[variable] if value.startswith(_FROM_ENVIRONMENT) else value
+    return found
+
+
+@dataclass(frozen=True)
+class Job:
+    """What every page of a run must know.
+
+    scope        rows of the area
+    connections  transfers in flight at most
+    blanks       SHA-256 of tiles that count as blank whatever they show
+    decode       look at every pixel
+    """
+
+    run_id: str
+    layer: Layer
+    scope: Scope
+    source: Source
+    connections: int = 100
+    blanks: frozenset[str] = frozenset()
+    decode: bool = False
+    backoff_s: float = 2.0
+    patience_s: float = 60.0
+
+
+class Toolbox:
+    """Database, clock, level, doors and store of one run in one process. Safe for threads.
+
+    claimed   rows each page has claimed, by its number, over all its attempts
+    work      folder for what is made of the tiles; gone with the run
+    hopeless  what to say when the host gave nothing but errors for too long
+    """
+
+    def __init__(self, job: Job, settings: Settings, database: Database, tally: Tally) -> None:
+        self.job = job
+        self.settings = settings
+        self.database = database
+        self.tally = tally
+        self.stop = threading.Event()
+        self.hopeless: str | None = None
+        self.slots = threading.Semaphore(PAGES_AT_ONCE)
+        self.claimed = Counter[int]()
+        self.urls = job.source.urls
+        self.clock = Clock(database, job.source.host, stop=self.stop)
+        self.queue = Queue(database, replace(TILES, backoff_s=job.backoff_s), run_id=job.run_id)
+        self.closing = ExitStack()
+        self.store: Store = self.closing.enter_context(open_store(settings.store, uploaders=UPLOADERS))
+        self.stored_blanks: set[str] = set()
+        self.work = self.closing.enter_context(_work_in(settings.spool / "tiles"))
+        self._places = Places(job.connections, tally)
+        self._breaker = Breaker(job.patience_s)
+        self._lock = threading.Lock()
+        self._resting: list[tuple[BulkDoor, Place]] = []
+
+    @contextmanager
+    def door(self) -> Iterator[BulkDoor]:
+        """A door for the length of a page; its connections are kept for the next."""
+        with self._lock:
+            door, place = self._resting.pop() if self._resting else self._new_door()
+        with self._places.taken(place, door):
+            yield door
+        with self._lock:
+            self._resting.append((door, place))
+
+    def _new_door(self) -> tuple[BulkDoor, Place]:
+        source, place = self.job.source, Place(self._places)
+        door = BulkDoor(
+            connections=self.job.connections,
+            turns=self.clock,
+            level=place,
+            headers=_revealed(source.headers),
+            connect_timeout_s=source.connect_timeout_s,
+            low_speed_window_s=source.low_speed_window_s,
+            max_bytes=source.max_bytes,
+            allowed_hosts=(*source.allowed_hosts, *self.urls.hosts()),
+            verify=source.verify_tls,
+            stop=self.stop,
+        )
+        self.closing.callback(door.close)
+        return door, place
+
+    def heard(self, *, good: bool) -> None:
+        """An answer was right, or not. After many errors in a row nobody asks for a while; at last the run ends."""
+        now = time.monotonic()
+        with self._lock:
+            if good:
+                self._breaker.good()
+                return
+            pause_s = self._breaker.bad(now)
+            hopeless = self._breaker.is_hopeless(now)
+        if hopeless:
+            self.hopeless = (
+                f"{self.clock.host} gave nothing but errors for {self.job.patience_s:.0f} s; look at one tile by hand, "
+                "and run again when it answers: nothing is lost."
+            )
+            self.stop.set()
+        elif pause_s:
+            self.clock.hold(pause_s)
+
+    def close(self) -> None:
+        """Stop all loops and give everything back."""
+        self.stop.set()
+        self.closing.close()
+
+
+class Places:
+    """The level of a host, shared by the doors of a process: together they have no more in flight than it permits."""
+
+    def __init__(self, connections: int, tally: Tally) -> None:
+        self.level = Level(maximum=connections, level=min(connections, FIRST_LEVEL))
+        self.lock = threading.Lock()
+        self._tally = tally
+        self._busy: dict[Place, BulkDoor] = {}
+
+    @contextmanager
+    def taken(self, place: Place, door: BulkDoor) -> Iterator[None]:
+        """The door is at work for the length of the block."""
+        self._busy[place] = door
+        try:
+            yield
+        finally:
+            del self._busy[place]
+            self._tally.level = self.level.permitted
+
+    def left_for(self, place: Place) -> int:
+        """What the others do not use; one at least, so that nobody starves."""
+        others = sum(door.in_flight for each, door in list(self._busy.items()) if each is not place)
+        return max(1, self.level.permitted - others)
+
+
+class Place:
+    """One door's view of the shared level (`tasks.bulk.Level`)."""
+
+    def __init__(self, places: Places) -> None:
+        self._places = places
+
+    @property
+    def permitted(self) -> int:
+        """Transfers this door may have in flight now."""
+        return self._places.left_for(self)
+
+    def record(self, *, started: float, ended: float, overloaded: bool) -> None:
+        """One finished transfer teaches the level of all."""
+        with self._places.lock:
+            self._places.level.record(started=started, ended=ended, overloaded=overloaded)
+
+
+@contextmanager
+def _work_in(folder: Path) -> Iterator[Path]:
+    """A folder for archives under way; those of killed runs are removed."""
+    with disk(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    sweep_work(folder)
+    with work_folder(folder / "run") as work:
+        yield work
+
+
+_toolboxes: dict[str, Toolbox] = {}
+_lock = threading.Lock()
+
+
+def toolbox(job: Job) -> Toolbox:
+    """The tools of this run in this process, made at the first call."""
+    with _lock:
+        if job.run_id not in _toolboxes:
+            settings = load_settings()
+            _toolboxes[job.run_id] = Toolbox(job, settings, open_database(settings), Tally([""]))
+        return _toolboxes[job.run_id]
+
+
+@contextmanager
+def opened_toolbox(job: Job, database: Database, tally: Tally) -> Iterator[Toolbox]:
+    """The tools of the flow's own process; at the end every loop sees `stop`, then all is closed.
+
+    They stay where pages look for them until the next run: a page that starts late finds them stopped.
+    """
+    with _lock:
+        for ended in [run_id for run_id, tools in _toolboxes.items() if tools.stop.is_set()]:
+            del _toolboxes[ended]
+        tools = _toolboxes[job.run_id] = Toolbox(job, load_settings(), database, tally)
+    try:
+        yield tools
+    finally:
+        tools.close()
