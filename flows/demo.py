@@ -3,109 +3,25 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
-import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
-from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
+from flows.samples import INDEX_NAME, sample_portal
 from tasks import workloads
 from tasks.errors import ConfigurationError
 from tasks.ghostscript import find_ghostscript
-from tasks.partials import disk
 from tasks.postgres import Database, open_database
 from tasks.records import RunReport
 from tasks.settings import Settings, load_settings
 from tasks.tally import duration, size
 
 PORTAL_PORT = 4280
-INDEX_NAME = "sample-index.csv"
-"""Rows loaded from a file of this name are the sample's."""
-
-STOP_TIMEOUT_S = 5
 INTERRUPTED = 130
-
-
-# --- the sample portal ---
-
-
-@dataclass(frozen=True)
-class Portal:
-    """A running sample portal.
-
-    url    its address
-    index  CSV of the documents it has
-    log    one JSON line a request
-    """
-
-    url: str
-    index: Path
-    log: Path
-
-    @property
-    def requests(self) -> int:
-        """Requests it has answered since it was started."""
-        return len(self.log.read_text().splitlines()) if self.log.exists() else 0
-
-
-@contextlib.contextmanager
-def sample_portal(home: Path, documents: int, *, ports: tuple[int, ...], faults: str = "demo") -> Iterator[Portal]:
-    """The sample portal as a process of its own, for the length of the block, on the first free of the ports.
-
-    Raises ConfigurationError when none of them is free.
-    """
-    folder = home / "sample"
-    with disk(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-    portal = Portal("", folder / INDEX_NAME, folder / "requests.jsonl")
-    portal.log.unlink(missing_ok=True)
-    options = ["--documents", str(documents), "--faults", faults, "--latency-ms", "10", "--die-with-parent"]
-    options += ["--log", str(portal.log), "--index-out", str(portal.index)]
-    process, url = _started(options, ports, folder / "portal.log")
-    try:
-        yield replace(portal, url=url)
-    finally:
-        _end(process)
-
-
-def _started(options: list[str], ports: tuple[int, ...], log: Path) -> tuple[subprocess.Popen[str], str]:
-    for port in ports:
-        process = _run([*options, "--port", str(port)], log)
-        line = process.stdout.readline() if process.stdout else ""
-        if line:
-            return process, json.loads(line)["url"]
-        _end(process)
-    said = log.read_text().strip() or f"see {log}"
-    raise ConfigurationError(f"the sample portal did not start: {said}")
-
-
-def _run(options: list[str], log: Path) -> subprocess.Popen[str]:
-    """In a session of its own, so that Ctrl-C ends the run first and then, by the run's end, the portal."""
-    with log.open("w") as errors:
-        return subprocess.Popen(
-            [sys.executable, "-m", "tasks.sample.portal", *options],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=errors,
-            text=True,
-            start_new_session=True,
-            env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])},
-        )
-
-
-def _end(process: subprocess.Popen[str]) -> None:
-    process.terminate()
-    try:
-        process.communicate(timeout=STOP_TIMEOUT_S)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.communicate()
 
 
 def own_documents(database: Database) -> str | None:

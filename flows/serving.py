@@ -7,10 +7,11 @@ import contextlib
 import fcntl
 import os
 import signal
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from prefect import Flow
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import DeploymentScheduleCreate
 from prefect.client.schemas.schedules import CronSchedule
@@ -21,9 +22,11 @@ from prefect.settings import PREFECT_API_URL
 from prefect.types.entrypoint import EntrypointType
 from rich.console import Console
 
-from flows.demo import Portal, own_documents, sample_portal
+from flows.demo import own_documents
 from flows.documents import documents
-from flows.local import SERVED_BY, prefect_api, terminable
+from flows.local import SERVED_BY, prefect_api, quick_clients, terminable
+from flows.samples import Portal, Server, sample_portal, sample_tiles
+from flows.tiles import tiles
 from tasks.errors import ConfigurationError
 from tasks.partials import disk
 from tasks.postgres import open_database
@@ -33,10 +36,10 @@ RUNS_AT_ONCE = 4
 CANCEL_TIMEOUT_S = 10.0
 
 
-def serve_all(port: int | None, portal_port: int, documents_there: int) -> None:
+def serve_all(port: int | None, portal_port: int, tiles_port: int, documents_there: int) -> None:
     """Blocks until Ctrl-C or SIGTERM; then everything that was started here ends.
 
-    Where the database holds documents of the user's own, the server is all there is: the sample would touch them.
+    Where the database holds documents of the user's own, the sample of documents is not served: it would touch them.
     Raises ConfigurationError when a port is taken or `up` runs already in this home.
     """
     settings, configured = load_settings(), PREFECT_API_URL.value()
@@ -47,17 +50,23 @@ def serve_all(port: int | None, portal_port: int, documents_there: int) -> None:
         opened.enter_context(_the_only_one(settings.home))
         own = own_documents(open_database(settings))
         api = opened.enter_context(prefect_api(settings, port=port, any_port=False))
+        os.environ.update({setting.name: value for setting, value in quick_clients(api, settings.home).items()})
         places = {"Prefect UI": api.removesuffix("/api"), "store": settings.store}
         if api != configured:
             places["other shells"] = f"export PREFECT_API_URL={api}"
+        tile_server = opened.enter_context(sample_tiles(settings.home, ports=(tiles_port,)))
+        served = [tiles_deployment(tile_server)]
         if own is not None:
-            places["sample"] = f"not served: this database holds documents of your own (from {own})"
-            asyncio.run(_serve([], places))
+            places["documents"] = f"sample not served: this database holds documents of your own (from {own})"
         else:
             portal = opened.enter_context(sample_portal(settings.home, documents_there, ports=(portal_port,)))
             places["sample portal"] = portal.url
-            places["run it"] = "prefect deployment run documents/sample --watch"
-            asyncio.run(_serve(deployments(portal), places))
+            served.insert(0, documents_deployment(portal))
+        places["sample tiles"] = tile_server.url
+        for deployment in served:
+            name = f"{deployment.flow_name}/{deployment.name}"
+            places[f"run {deployment.flow_name}"] = f"prefect deployment run {name} --watch"
+        asyncio.run(_serve(served, places))
 
 
 @contextlib.contextmanager
@@ -76,25 +85,46 @@ def _the_only_one(home: Path) -> Iterator[None]:
         yield
 
 
-def deployments(portal: Portal) -> list[RunnerDeployment]:
-    """The sample deployment of every workload."""
+def documents_deployment(portal: Portal) -> RunnerDeployment:
+    """Documents of the sample portal."""
     parameters: dict[str, Any] = {
         "portal_url": portal.url,
         "index": str(portal.index),
         "requests_per_second": 20.0,
         "backoff_s": 0.5,  # the portal breaks some answers on purpose; they are asked for again soon
     }
-    sample = documents.to_deployment(
+    said = "Documents of the sample portal. Run it as it is; a second run fetches nothing again."
+    return _deployment(documents, parameters, said)
+
+
+def tiles_deployment(server: Server) -> RunnerDeployment:
+    """A thousand tiles of the sample village, made into one archive."""
+    parameters: dict[str, Any] = {
+        "url_template": f"{server.url}/parcels/{{z}}/{{x}}/{{y}}.png",
+        "layer": "sample-parcels",
+        "zoom": [16, 17],
+        "x_range": [66016, 66047],
+        "y_range": [53000, 53031],
+        "requests_per_second": 200.0,
+        "archive": "pmtiles",
+        "backoff_s": 0.5,
+    }
+    said = "A thousand tiles of a sample map, as a PMTiles archive. A second run fetches nothing again."
+    return _deployment(tiles, parameters, said)
+
+
+def _deployment(flow: Flow[..., Any], parameters: dict[str, Any], description: str) -> RunnerDeployment:
+    sample = flow.to_deployment(
         name="sample",
         parameters=parameters,
-        description="Documents of the sample portal. Run it as it is; a second run fetches nothing again.",
-        tags=["landrecords", "documents", "sample"],
-        schedules=_schedules("documents/sample"),
+        description=description,
+        tags=["landrecords", flow.name, "sample"],
+        schedules=_schedules(f"{flow.name}/sample"),
         entrypoint_type=EntrypointType.MODULE_PATH,
         concurrency_limit=1,
     )
     assert isinstance(sample, RunnerDeployment)  # noqa: S101 - there is no event loop here
-    return [sample]
+    return sample
 
 
 def _schedules(deployment: str) -> list[DeploymentScheduleCreate]:
@@ -109,7 +139,7 @@ def _schedules(deployment: str) -> list[DeploymentScheduleCreate]:
     return [DeploymentScheduleCreate(**{name: getattr(each, name) for name in kept}) for each in standing]
 
 
-async def _serve(served: list[RunnerDeployment], places: Mapping[str, str]) -> None:
+async def _serve(served: Sequence[RunnerDeployment], places: Mapping[str, str]) -> None:
     """Start the runs that are due until a signal comes; then those that go on are cancelled and end themselves.
 
     `prefect.serve` takes a SIGTERM by stopping the runner from another thread's loop, pauses the deployments
@@ -118,16 +148,15 @@ async def _serve(served: list[RunnerDeployment], places: Mapping[str, str]) -> N
     runner = Runner(name="landrecords", limit=RUNS_AT_ONCE, pause_on_shutdown=False)
     for deployment in served:
         await runner.aadd_deployment(deployment)
-    _say(places)
     stop = asyncio.Event()
-    working = asyncio.create_task(runner.start() if served else stop.wait())
+    working = asyncio.create_task(runner.start())
     await asyncio.sleep(0)  # by now the runner has set its own handler of SIGTERM
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    _say(places)
     await asyncio.wait([working, asyncio.create_task(stop.wait())], return_when=asyncio.FIRST_COMPLETED)
-    if served:
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(runner.cancel_all(), CANCEL_TIMEOUT_S)
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(runner.cancel_all(), CANCEL_TIMEOUT_S)
     working.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await working

@@ -15,24 +15,31 @@ LONGEST_PAUSE_S = 8.0
 class Breaker:
     """Counts errors in a row, over all items of a host. One good answer forgets them.
 
-    patience_s  errors alone for so long end the run
+    patience_s    errors alone for so long end the run
+    has_answered  whether it ever gave something that is right
     """
 
     patience_s: float = 60.0
     errors: int = 0
+    has_answered: bool = False
     _since: float = 0.0
     _paused_until: float = 0.0
     _pause_s: float = FIRST_PAUSE_S
 
     def good(self) -> None:
         """The host gave something that is right: a tile, or a plain "there is none"."""
-        self.errors, self._pause_s = 0, FIRST_PAUSE_S
+        self.errors, self._pause_s, self.has_answered = 0, FIRST_PAUSE_S, True
 
-    def bad(self, now: float) -> float:
+    def bad(self, now: float, *, again: bool = False) -> float:
         """An error came at this moment (seconds, monotonic). Returns for how long nobody should ask the host; mostly 0.
+
+        again  the item failed before: its own fault, where the host answered for others. A run that has nothing left
+               but such items would otherwise end for them, or wait for each
 
         Errors of requests that were under way when a pause began say nothing new.
         """
+        if again and self.has_answered:
+            return 0.0
         self._since = self._since if self.errors else now
         self.errors += 1
         if self.errors < ENOUGH or now < self._paused_until:

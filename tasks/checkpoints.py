@@ -21,10 +21,13 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import date
+from decimal import Decimal
 from functools import cache
 from pathlib import Path
 from types import TracebackType
 from typing import Any
+from uuid import UUID
 
 import psycopg2
 from psycopg2 import sql
@@ -176,23 +179,14 @@ class Queue:
         statement = self.step.statement(
             "settle",
             assignments=sql.Composed([sql.SQL(", {0} = given.{0}").format(sql.Identifier(c)) for c in extra]),
-            arrays=sql.Composed(
-                [sql.SQL(", {}::{}[]").format(sql.Placeholder("_" + c), sql.SQL(types[c])) for c in extra]
-            ),
-            names=sql.Composed([sql.SQL(", {}").format(sql.Identifier(c)) for c in extra]),
+            columns=sql.Composed([sql.SQL(", {} {}").format(sql.Identifier(c), sql.SQL(types[c])) for c in extra]),
         )
         arguments: dict[str, Any] = {
-            "id": _words(o.id for o in batch),
-            "status": _words(o.status for o in batch),
-            "reason": _nullable(o.reason for o in batch),
-            "error": _nullable(_storable(o.error)[:ERROR_CHARS] if o.error else None for o in batch),
-            "cost": _words(int(o.costs_attempt) for o in batch),
-            "retry_in_s": _nullable(o.retry_in_s for o in batch),
+            "outcomes": _json([_settled(outcome) for outcome in batch]),
             "max_attempts": self.step.max_attempts,
             "backoff_s": self.step.backoff_s,
             "backoff_cap_s": self.step.backoff_cap_s,
         }
-        arguments |= {"_" + c: _nullable(_for_postgres(o.values[c]) for o in batch) for c in extra}
         return statement, arguments
 
     def _column_types(self) -> dict[str, str]:
@@ -425,26 +419,40 @@ def _by_columns(batch: Iterable[Outcome]) -> list[list[Outcome]]:
     return list(groups.values())
 
 
-def _words(values: Iterable[object]) -> str:
-    """An array of numbers or plain words as Postgres reads it; psycopg2 would quote them one by one."""
-    return f"{{{','.join(map(str, values))}}}"
-
-
-def _nullable(values: Iterable[Any]) -> list[Any]:
-    """An array; an empty one when all is NULL, since `unnest` fills shorter arrays up with NULL."""
-    items = list(values)
-    return items if any(item is not None for item in items) else []
+def _settled(outcome: Outcome) -> dict[str, Any]:
+    return {
+        "_id": outcome.id,
+        "_status": outcome.status,
+        "_reason": outcome.reason,
+        "_error": outcome.error[:ERROR_CHARS] if outcome.error else None,
+        "_cost": int(outcome.costs_attempt),
+        "_retry_in_s": outcome.retry_in_s,
+        **outcome.values,
+    }
 
 
 _NUL_IN_JSON = re.compile(r"(?<!\\)((?:\\\\)*)\\u0000")
 
 
-def _for_postgres(value: Any) -> Any:
-    if isinstance(value, dict | list):
-        return _storable(_NUL_IN_JSON.sub(r"\1", json.dumps(value, default=str, ensure_ascii=False)))
-    return _storable(value) if isinstance(value, str) else value
+def _json(rows: list[dict[str, Any]]) -> str:
+    """Rows as JSON, which C writes and Postgres reads three times as quickly as an array for each column.
+
+    Postgres text holds neither NUL nor half a surrogate pair; a server's message or a file name may.
+    """
+    try:
+        text = json.dumps(rows, default=_plain, ensure_ascii=False, allow_nan=False)
+    except ValueError:  # JSON knows no NaN; as a word, a column of floats takes it
+        rows = [{name: str(v) if isinstance(v, float) else v for name, v in row.items()} for row in rows]
+        text = json.dumps(rows, default=_plain, ensure_ascii=False)
+    if "\\u0000" in text:
+        text = _NUL_IN_JSON.sub(r"\1", text)
+    return text if text.isascii() else text.encode(errors="replace").decode()
 
 
-def _storable(text: str) -> str:
-    # Postgres text holds neither NUL nor half a surrogate pair; a server's message or a file name may.
-    return str(text).replace("\0", "").encode(errors="replace").decode()
+def _plain(value: Any) -> str:
+    """A moment, day, decimal, UUID or some bytes as the text Postgres takes."""
+    if isinstance(value, bytes):
+        return f"\\x{value.hex()}"
+    if isinstance(value, date | Decimal | UUID):
+        return str(value)
+    raise TypeError(f"a row cannot hold {type(value).__name__}")

@@ -79,6 +79,16 @@ class Reason(StrEnum):
     # what an SFTP server says
     PERMISSION_DENIED = "permission_denied"
     SFTP_ERROR = "sftp_error"
+    # what a register's answer holds
+    MALFORMED_JSON = "malformed_json"
+    MISSING_FIELD = "missing_field"
+    BAD_DATE = "bad_date"
+    BAD_NUMBER = "bad_number"
+    BAD_TEXT = "bad_text"
+    DUPLICATE_KEY = "duplicate_key"
+    TOO_DEEP = "too_deep"
+    OTHER_ITEM = "other_item"
+    REFUSED = "refused"
 
 
 @dataclass(frozen=True, slots=True)

@@ -104,16 +104,26 @@ def scratch_of(slot: str) -> str:
 
 def replace_whole(target: str, content: bytes, scratch: str) -> None:
     """Put a small file in its place by a rename. A kill leaves the old one or the new one; durable after a flush."""
-    descriptor = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
     try:
-        os.write(descriptor, content)  # a regular file takes all of it, or raises
+        _write_whole(scratch, content)
+        try:
+            os.replace(scratch, target)  # noqa: PTH105 - three times as quick as Path.replace
+        except FileNotFoundError:
+            make_folder(Path(target).parent)
+            os.replace(scratch, target)  # noqa: PTH105
+    except OSError:
+        Path(scratch).unlink(missing_ok=True)
+        raise
+
+
+def _write_whole(path: str, content: bytes) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+    try:
+        written = os.write(descriptor, content)
+        while written < len(content):  # a disk that fills up takes a part first, and only then refuses
+            written += os.write(descriptor, content[written:])
     finally:
         os.close(descriptor)
-    try:
-        os.replace(scratch, target)  # noqa: PTH105 - three times as quick as Path.replace
-    except FileNotFoundError:
-        make_folder(Path(target).parent)
-        os.replace(scratch, target)  # noqa: PTH105
 
 
 def flush_file_system(folder: Path) -> None:

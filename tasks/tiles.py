@@ -1,22 +1,19 @@
 """The tiles workload: the tasks that fetch pages of map tiles.
 
-One tile is one story told once: turn, fetch, verify, store, record. The page's own thread does nothing but
-transfers, hundreds at once; a clerk beside it verifies, stores and records what came.
+One tile is one story told once: turn, fetch, verify, store, record. The transfers of all pages are made by one engine,
+hundreds at once; a page verifies, stores and records what came for it.
 """
 
 from __future__ import annotations
 
-import queue
-import threading
-import time
 from collections.abc import Iterator
-from types import TracebackType
 from typing import Any
 
 from prefect import task
 
 from tasks.agenda import PageOrder
 from tasks.bulk import Ask, Failure, Got
+from tasks.bulk_engine import Result
 from tasks.checkpoints import Page, Row
 from tasks.errors import ItemError, RateLimited
 from tasks.pipeline import PAGE, PageResult, outcome_of, refuse_when_stopped
@@ -32,8 +29,6 @@ COLUMNS = "item.id, item.z, item.x, item.y, item.sha256, item.kind, item.blank, 
 FACTS = ("kind", "blank", "size_bytes", "sha256", "etag", "last_modified")
 """Columns that a tile fills."""
 
-Result = Got[int] | Failure[int]
-
 
 @task(**PAGE, task_run_name="tiles-{order.number}")
 def fetch_page(job: Job, order: PageOrder) -> PageResult:
@@ -47,9 +42,9 @@ def fetch_page(job: Job, order: PageOrder) -> PageResult:
         with tools.queue.claim(limit, order.scope(job.scope, job.run_id), columns=COLUMNS) as page:
             tools.claimed[order.number] += len(page.rows)
             page.listener = _counted(tools)
-            with tools.door() as door, Clerk(tools, page) as clerk:
-                for results in door.rounds(asks(tools, page.rows)):
-                    clerk.take(results)
+            clerk = Clerk(tools, page)
+            for results in tools.engine.fetch(asks(tools, page.rows)):
+                clerk.record(results)
     refuse_when_stopped(tools.stop)
     return PageResult(order.number, (), page.settled)
 
@@ -73,64 +68,18 @@ def _counted(tools: Toolbox) -> Any:
 
 
 class Clerk:
-    """Verifies, stores and records the results of a page, in a thread of its own, some hundred at a time.
-
-    All of a batch is on the disk before a row of it says so. What goes wrong here (disk full, database away) is
-    raised where the page hands over the next results, or at its end.
-    """
-
-    BATCH = 500
-    BATCH_S = 0.3
-    BATCHES_WAITING = 4
+    """Verifies, stores and records what comes for a page. A tile is on the disk before its row says so."""
 
     def __init__(self, tools: Toolbox, page: Page) -> None:
         self._tools, self._page = tools, page
         self._rows = {row["id"]: row for row in page.rows}
-        self._batch: list[Result] = []
-        self._began = time.monotonic()
-        self._handed: queue.Queue[list[Result] | None] = queue.Queue(self.BATCHES_WAITING)
-        self._failure: BaseException | None = None
-        self._thread = threading.Thread(target=self._run, name="clerk", daemon=True)
 
-    def __enter__(self) -> Clerk:
-        self._thread.start()
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None) -> None:
-        """What has come is recorded, also when the page ends early; then the rest is given back."""
-        self._hand_over(self._batch)
-        self._hand_over(None)
-        self._thread.join()
-        if self._failure is not None and kind is None:
-            raise self._failure
-
-    def take(self, results: list[Result]) -> None:
-        """Results of a round; mostly only noted."""
-        self._batch += results
-        if len(self._batch) >= self.BATCH or time.monotonic() - self._began >= self.BATCH_S:
-            self._hand_over(self._batch)
-            self._batch, self._began = [], time.monotonic()
-        if self._failure is not None:
-            raise self._failure
-
-    def _hand_over(self, batch: list[Result] | None) -> None:
-        """Waits while the clerk is far behind: memory stays bounded, and the server gets a rest."""
-        if batch or batch is None:
-            self._handed.put(batch)
-
-    def _run(self) -> None:
-        while (batch := self._handed.get()) is not None:
-            if self._failure is None:
-                try:
-                    self._record(batch)
-                except BaseException as exc:  # noqa: BLE001 - raised in the page's thread
-                    self._failure = exc
-
-    def _record(self, batch: list[Result]) -> None:
+    def record(self, results: list[Result]) -> None:
+        """What became of some tiles, all of them on the disk when their rows are written."""
         outcomes: list[Outcome] = []
         objects: dict[str, Small] = {}
         stale: list[str] = []
-        for result in batch:
+        for result in results:
             outcome, small = self._judge(result)
             outcomes.append(outcome)
             if small is not None:
@@ -139,7 +88,6 @@ class Clerk:
         self._store(objects, stale)
         for outcome in outcomes:
             self._page.settle(outcome)
-        self._page.flush_if_late()
 
     def _store(self, objects: dict[str, Small], stale: list[str]) -> None:
         store, blanks = self._tools.store, self._tools.stored_blanks

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from tasks.breaker import Breaker
 from tasks.bulk import BulkDoor
+from tasks.bulk_engine import BulkEngine
 from tasks.checkpoints import Queue, Scope
 from tasks.errors import ConfigurationError
 from tasks.pacing import Clock, Level
@@ -27,8 +28,8 @@ from tasks.tile_urls import Scheme, TileUrls
 from tasks.work_folders import sweep_work, work_folder
 from tasks.workloads import TILES
 
-PAGES_AT_ONCE = 2
-"""Pages that work at the same time in one process: one fills the places that the other's end leaves free."""
+PAGES_AT_ONCE = 3
+"""Pages that work at the same time in one process: one is fetched, one is ready to follow it, one writes its rows."""
 
 FIRST_LEVEL = 16
 """Transfers in flight to begin with; the level climbs from there."""
@@ -105,7 +106,7 @@ class Job:
 
 
 class Toolbox:
-    """Database, clock, level, doors and store of one run in one process. Safe for threads.
+    """Database, clock, level, engine and store of one run in one process. Safe for threads.
 
     claimed   rows each page has claimed, by its number, over all its attempts
     work      folder for what is made of the tiles; gone with the run
@@ -128,27 +129,18 @@ class Toolbox:
         self.store: Store = self.closing.enter_context(open_store(settings.store, uploaders=UPLOADERS))
         self.stored_blanks: set[str] = set()
         self.work = self.closing.enter_context(_work_in(settings.spool / "tiles"))
-        self._places = Places(job.connections, tally)
+        self.level = Level(maximum=job.connections, level=min(job.connections, FIRST_LEVEL))
+        self.engine = BulkEngine(self._door())
+        self.closing.callback(self.engine.close)
         self._breaker = Breaker(job.patience_s)
         self._lock = threading.Lock()
-        self._resting: list[tuple[BulkDoor, Place]] = []
 
-    @contextmanager
-    def door(self) -> Iterator[BulkDoor]:
-        """A door for the length of a page; its connections are kept for the next."""
-        with self._lock:
-            door, place = self._resting.pop() if self._resting else self._new_door()
-        with self._places.taken(place, door):
-            yield door
-        with self._lock:
-            self._resting.append((door, place))
-
-    def _new_door(self) -> tuple[BulkDoor, Place]:
-        source, place = self.job.source, Place(self._places)
-        door = BulkDoor(
+    def _door(self) -> BulkDoor:
+        source = self.job.source
+        return BulkDoor(
             connections=self.job.connections,
             turns=self.clock,
-            level=place,
+            level=self.level,
             headers=_revealed(source.headers),
             connect_timeout_s=source.connect_timeout_s,
             low_speed_window_s=source.low_speed_window_s,
@@ -157,8 +149,6 @@ class Toolbox:
             verify=source.verify_tls,
             stop=self.stop,
         )
-        self.closing.callback(door.close)
-        return door, place
 
     def heard(self, *, good: bool) -> None:
         """An answer was right, or not. After many errors in a row nobody asks for a while; at last the run ends."""
@@ -182,48 +172,6 @@ class Toolbox:
         """Stop all loops and give everything back."""
         self.stop.set()
         self.closing.close()
-
-
-class Places:
-    """The level of a host, shared by the doors of a process: together they have no more in flight than it permits."""
-
-    def __init__(self, connections: int, tally: Tally) -> None:
-        self.level = Level(maximum=connections, level=min(connections, FIRST_LEVEL))
-        self.lock = threading.Lock()
-        self._tally = tally
-        self._busy: dict[Place, BulkDoor] = {}
-
-    @contextmanager
-    def taken(self, place: Place, door: BulkDoor) -> Iterator[None]:
-        """The door is at work for the length of the block."""
-        self._busy[place] = door
-        try:
-            yield
-        finally:
-            del self._busy[place]
-            self._tally.level = self.level.permitted
-
-    def left_for(self, place: Place) -> int:
-        """What the others do not use; one at least, so that nobody starves."""
-        others = sum(door.in_flight for each, door in list(self._busy.items()) if each is not place)
-        return max(1, self.level.permitted - others)
-
-
-class Place:
-    """One door's view of the shared level (`tasks.bulk.Level`)."""
-
-    def __init__(self, places: Places) -> None:
-        self._places = places
-
-    @property
-    def permitted(self) -> int:
-        """Transfers this door may have in flight now."""
-        return self._places.left_for(self)
-
-    def record(self, *, started: float, ended: float, overloaded: bool) -> None:
-        """One finished transfer teaches the level of all."""
-        with self._places.lock:
-            self._places.level.record(started=started, ended=ended, overloaded=overloaded)
 
 
 @contextmanager

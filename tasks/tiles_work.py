@@ -75,10 +75,9 @@ def _sample(tools: Toolbox, area: Area) -> dict[str, Any]:
     """Some tiles spread over the area, fetched at the dial: how many there are, their size, how long one takes."""
     asks = (Ask(number, tools.urls.of(*tile)) for number, tile in enumerate(spread(area, SAMPLE)))
     results, ended = [], []
-    with tools.door() as door:
-        for result in door.fetch_all(asks):
-            results.append(result)
-            ended.append(time.monotonic())
+    for came_together in tools.engine.fetch(asks):
+        results += came_together
+        ended += [time.monotonic()] * len(came_together)
     came = [result for result in results if isinstance(result, Got)]
     missing = sum(result.status in tools.job.source.missing_statuses for result in results)
     said: dict[str, Any] = {"sampled": len(results), "sample_came": len(came), "sample_missing": missing}

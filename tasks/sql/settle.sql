@@ -1,5 +1,5 @@
--- Write what became of a batch of claimed items, if this worker still owns them. The batch comes as one array
--- per column. A retryable failure whose attempts ran out becomes failed here, where the count is.
+-- Write what became of a batch of claimed items, if this worker still owns them. The batch comes as JSON.
+-- A retryable failure whose attempts ran out becomes failed here, where the count is.
 -- Every row is found by its id: without statistics Postgres would rather read all leases (the cast keeps it from that).
 SET LOCAL enable_seqscan = off;
 SET LOCAL enable_bitmapscan = off;
@@ -17,8 +17,7 @@ SET {status} = CASE WHEN given._status = 'pending' AND given._cost > 0
                       THEN clock_timestamp() + interval '1 second' * coalesce(given._retry_in_s,
                           least(%(backoff_cap_s)s, %(backoff_s)s * 2 ^ item.{attempts}) * (0.5 + random())) END,
     claimed_by = NULL, lease_until = NULL{assignments}
-FROM unnest(%(id)s::bigint[], %(status)s::item_status[], %(reason)s::text[], %(error)s::text[],
-            %(cost)s::smallint[], %(retry_in_s)s::double precision[]{arrays})
-     AS given (_id, _status, _reason, _error, _cost, _retry_in_s{names})
+FROM json_to_recordset(%(outcomes)s) AS given (_id bigint, _status item_status, _reason text, _error text,
+    _cost smallint, _retry_in_s double precision{columns})
 WHERE item.id = given._id AND item.claimed_by = %(owner)s AND item.{status}::text = 'in_progress'
 RETURNING item.id, item.{status}::text, extract(epoch FROM item.not_before - clock_timestamp())::double precision

@@ -1,4 +1,4 @@
-"""SSH servers of other makes than OpenSSH: paramiko's, which lets in whom it likes, and asyncssh's, which reads files."""
+"""SSH servers that are not OpenSSH: paramiko's, which lets in whom it likes, and asyncssh's, which reads files."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import paramiko
 import pytest
 
+from tasks.sftp_wire import Kind, Packets, Request
 from tests.fakes.sshd import make_key
 
 if TYPE_CHECKING:
@@ -105,6 +106,21 @@ class Liar(paramiko.SubsystemHandler):
         channel.recv(4096)
 
 
+class Forgetful(paramiko.SubsystemHandler):
+    """Every file is there and empty; but requests about a path with `forget` in it are never answered."""
+
+    def start_subsystem(self, name: str, transport: paramiko.Transport, channel: paramiko.Channel) -> None:
+        channel.recv(9)
+        channel.sendall(bytes.fromhex("00000005 02 00000003"))
+        packets = Packets()
+        answers = {Kind.OPEN: (Kind.HANDLE, "00000001 68"), Kind.STAT: (Kind.ATTRS, "00000004 000081a4")}
+        while data := channel.recv(65536):
+            for kind, number, body in packets.feed(data):
+                answer, text = answers.get(Kind(kind), (Kind.STATUS, "00000001 00000000 00000000"))
+                if b"forget" not in body:
+                    channel.sendall(Request(answer, bytes.fromhex(text)).numbered(number))
+
+
 class AsyncServer:
     """asyncssh with its SFTP: it answers requests as they are done, not in turn."""
 
@@ -116,6 +132,7 @@ class AsyncServer:
         self._loop = asyncio.new_event_loop()
         self._ended = asyncio.Event()
         self._listens = threading.Event()
+        self._connections: list[asyncssh.SSHServerConnection] = []
         self.port = 0
         self._thread = threading.Thread(target=self._run, daemon=True)
 
@@ -139,9 +156,12 @@ class AsyncServer:
             server_host_keys=[str(self._host_key)],
             authorized_client_keys=str(self.key_path) + ".pub",
             sftp_factory=True,
+            acceptor=self._connections.append,
         )
         self.port = listener.get_port()
         self._listens.set()
         await self._ended.wait()
         listener.close()
-        await listener.wait_closed()
+        for connection in self._connections:
+            connection.abort()
+            await connection.wait_closed()

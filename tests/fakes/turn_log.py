@@ -1,8 +1,10 @@
 """An HTTP server in a process of its own that only notes when requests came, and workers that take turns to ask it.
 
 `python -m tests.fakes.turn_log` is the server: it prints its port; `GET /log` answers the moments (seconds of the
-machine's monotonic clock) of all other requests. `... worker URL HOST PORT THREADS` takes turns of the host's clock
-and asks; it says `ready`, begins when it reads a line and ends when its input is closed.
+machine's monotonic clock) of all other requests; after `GET /refuse/VALUE` the next of them is answered 429 with
+VALUE as its Retry-After. `... worker URL HOST PORT THREADS` takes turns of the host's clock
+and asks; it says `ready`, begins when it reads a line and ends when its input is closed. With 0 threads it is a bulk
+door that asks.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ import asyncio
 import contextlib
 import gc
 import http.client
+import itertools
 import json
 import os
 import subprocess
@@ -19,7 +22,9 @@ import threading
 import time
 from collections.abc import Iterator
 from typing import ClassVar
+from urllib.parse import quote, unquote
 
+from tasks.bulk import Ask, BulkDoor
 from tasks.errors import StopRequested
 from tasks.pacing import Clock
 from tasks.postgres import Database
@@ -30,6 +35,7 @@ from tasks.postgres import Database
 class _Log(asyncio.Protocol):
     moments: ClassVar[list[float]] = []
     latency_s: ClassVar[float] = 0.0
+    refusals: ClassVar[list[str]] = []
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = transport
@@ -40,7 +46,15 @@ class _Log(asyncio.Protocol):
             body = json.dumps(self.moments).encode()
             self._answer(body)
             return
+        if data.startswith(b"GET /refuse/"):
+            self.refusals.append(unquote(data.split(b" ")[1].decode().removeprefix("/refuse/")))
+            self._answer(b"")
+            return
         self.moments.append(now)
+        if self.refusals:
+            refusal = f"HTTP/1.1 429 X\r\nRetry-After: {self.refusals.pop()}\r\nContent-Length: 0\r\n\r\n"
+            self.transport.write(refusal.encode())  # type: ignore[attr-defined]
+            return
         asyncio.get_running_loop().call_later(self.latency_s, self._answer, b"")
 
     def _answer(self, body: bytes) -> None:
@@ -75,6 +89,16 @@ def moments(port: int) -> list[float]:
         connection.close()
 
 
+def refuse_next(port: int, retry_after: str) -> None:
+    """Answer the next request with 429 and this Retry-After."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    try:
+        connection.request("GET", f"/refuse/{quote(retry_after)}")
+        connection.getresponse().read()
+    finally:
+        connection.close()
+
+
 # --- the workers ---
 
 
@@ -82,7 +106,10 @@ def moments(port: int) -> list[float]:
 def turn_workers(
     number: int, url: str, host: str, port: int, *, threads: int = 1
 ) -> Iterator[tuple[float, list[subprocess.Popen[str]]]]:
-    """So many processes that ask the server as fast as the host's clock lets them; since when, and which."""
+    """So many processes that ask the server as fast as the host's clock lets them; since when, and which.
+
+    threads  that ask in each process; 0: a bulk door with 50 connections
+    """
     command = [sys.executable, "-m", "tests.fakes.turn_log", "worker", url, host, str(port), str(threads)]
     with contextlib.ExitStack() as stack:
         workers = [stack.enter_context(_process(command)) for _ in range(number)]
@@ -109,6 +136,7 @@ def _work(url: str, host: str, port: int, threads: int) -> None:
     clock = Clock(database, host, stop=stop)
     clock.rate()
     askers = [threading.Thread(target=_ask, args=(clock, port), daemon=True) for _ in range(threads)]
+    askers += [] if threads else [threading.Thread(target=_ask_in_bulk, args=(clock, port, stop), daemon=True)]
     print("ready", flush=True)
     sys.stdin.readline()
     for asker in askers:
@@ -125,6 +153,13 @@ def _ask(clock: Clock, port: int) -> None:
             clock.take()
             connection.request("GET", "/")
             connection.getresponse().read()
+
+
+def _ask_in_bulk(clock: Clock, port: int, stop: threading.Event) -> None:
+    asks = (Ask(number, f"http://127.0.0.1:{port}/{number}") for number in itertools.count())
+    with BulkDoor(connections=50, turns=clock, stop=stop) as door, contextlib.suppress(StopRequested):
+        for _ in door.rounds(asks):
+            pass
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""A world for documents runs inside the test's process: home, store, database, portal, Prefect server."""
+"""A world for runs inside the test's process: home, store, database, portal, Prefect server."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _numbers = itertools.count(1)
 
 @dataclass(frozen=True)
 class World:
-    """Where the runs of a test happen. `run` calls the flow as a plain function."""
+    """Where the runs of a test happen. `run` and `tiles` call the flows as plain functions."""
 
     home: Path
     database: Database
@@ -41,6 +41,11 @@ class World:
         from flows.documents import documents
 
         return documents(portal_url, **{"requests_per_second": 500, "backoff_s": 0.2, **parameters})
+
+    def tiles(self, template: str, layer: str, zoom: int | list[int], **parameters: Any) -> RunReport:
+        from flows.tiles import tiles
+
+        return tiles(template, layer, zoom, **{"backoff_s": 0.2, "patience_s": 20.0, **parameters})
 
     def rows(self) -> list[Row]:
         return rows_of(self.database)

@@ -18,7 +18,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from flows.demo import INDEX_NAME, PORTAL_PORT, refuse_own_documents
+from flows.demo import PORTAL_PORT, refuse_own_documents
+from flows.samples import INDEX_NAME
 from tasks.errors import ConfigurationError
 from tasks.postgres import Database
 

@@ -19,6 +19,7 @@ from typing import Any
 import psutil
 import pytest
 import requests
+from pmtiles.reader import MmapSource, Reader
 
 from flows.serving import serve_all
 from tasks.errors import ConfigurationError
@@ -34,7 +35,7 @@ class Up:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.port, self.portal_port = free_port(), free_port()
+        self.port, self.portal_port, self.tiles_port = free_port(), free_port(), free_port()
         toml = (ROOT / "prefect.toml").read_text()
         assert ":4200/" in toml
         (folder / "prefect.toml").write_text(toml.replace(":4200/", f":{self.port}/"))
@@ -44,6 +45,7 @@ class Up:
 
     def start(self) -> None:
         command = [BIN / "landrecords", "up", "--portal-port", str(self.portal_port), "--documents", str(DOCUMENTS)]
+        command += ["--tiles-port", str(self.tiles_port)]
         with self.log.open("w") as log:
             self.process = subprocess.Popen(
                 command, cwd=self.folder, env=self.environment, stdout=log, stderr=log, stdin=subprocess.DEVNULL
@@ -162,6 +164,17 @@ def test_a_run_started_in_another_shell(up: Up) -> None:
     assert len(list(up.folder.glob(".landrecords/store/documents/**/*.pdf"))) == counts["upload"]["completed"]
 
 
+def test_a_run_of_tiles_makes_their_archive(up: Up) -> None:
+    done = up.run("prefect", "deployment", "run", "tiles/sample", "--watch")
+    assert done.returncode == 0, done.stdout + done.stderr + up.said()
+    counts = json.loads(up.run("landrecords", "status", "tiles", "--json").stdout)["status"]
+    assert counts["completed"] > 1000
+    assert counts["pending"] == counts["in_progress"] == 0
+    with (up.folder / ".landrecords/store/archives/sample-parcels.pmtiles").open("rb") as file:
+        header = Reader(MmapSource(file)).header()
+    assert header["addressed_tiles_count"] == counts["completed"]
+
+
 def test_what_the_run_left_in_the_ui(up: Up) -> None:
     found = up.api("POST", "artifacts/latest/filter", json={})
     kinds = {artifact["key"]: artifact["type"] for artifact in found}
@@ -236,7 +249,7 @@ def test_a_port_that_is_taken(own_home: Path) -> None:
         other.listen()
         port = other.getsockname()[1]
         with pytest.raises(ConfigurationError, match=f"port {port} is taken .* choose another with --port"):
-            serve_all(port, free_port(), DOCUMENTS)
+            serve_all(port, free_port(), free_port(), DOCUMENTS)
 
 
 def test_a_portal_port_that_is_taken(own_home: Path, prefect_server: str) -> None:
@@ -245,19 +258,21 @@ def test_a_portal_port_that_is_taken(own_home: Path, prefect_server: str) -> Non
         other.listen()
         port = other.getsockname()[1]
         with pytest.raises(ConfigurationError, match=f"127.0.0.1:{port} cannot be listened on"):
-            serve_all(None, port, DOCUMENTS)
+            serve_all(None, port, free_port(), DOCUMENTS)
 
 
-def test_where_documents_are_ones_own_the_server_is_all_there_is(
+def test_where_documents_are_ones_own_their_sample_is_not_served(
     own_home: Path, prefect_server: str, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     database.rows("INSERT INTO index_documents (source, book, page, source_file) VALUES ('direct', 9, 1, 'my.csv')")
     monkeypatch.setenv("PREFECT_API_URL", prefect_server)
     with (own_home / "log").open("w") as log:
-        process = subprocess.Popen([BIN / "landrecords", "up"], stdout=log, stderr=log)
+        process = subprocess.Popen(
+            [BIN / "landrecords", "up", "--tiles-port", str(free_port())], stdout=log, stderr=log
+        )
     until(lambda: "end it" in (own_home / "log").read_text() or process.poll() is not None, "`up` to be ready")
     said = (own_home / "log").read_text()
-    assert re.search(r"^sample +not served: .* documents of your own \(from my\.csv\)$", said, re.MULTILINE)
+    assert re.search(r"^documents +sample not served: .* documents of your own \(from my\.csv\)$", said, re.MULTILINE)
     assert "sample portal" not in said
     process.send_signal(signal.SIGTERM)
     assert process.wait(timeout=30) == 0

@@ -11,6 +11,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
+from email.utils import formatdate
 from itertools import pairwise
 from pathlib import Path
 
@@ -21,7 +22,7 @@ from tasks import pacing
 from tasks.errors import ConfigurationError, StopRequested
 from tasks.pacing import Clock, host_of
 from tasks.postgres import Database
-from tests.fakes.turn_log import moments, turn_log, turn_workers
+from tests.fakes.turn_log import moments, refuse_next, turn_log, turn_workers
 
 pytestmark = pytest.mark.alone
 
@@ -80,6 +81,27 @@ def test_the_dial_is_delivered_and_never_exceeded(database: Database, processes:
         assert min(in_10_s) >= 485
         assert max(in_10_s) <= 500 + 1
         assert most_in(times, 1.0) <= 51
+
+    with_patience(attempt)
+
+
+@pytest.mark.parametrize("processes", [1, 4])
+def test_a_bulk_door_gets_the_dial_and_never_exceeds_it(database: Database, processes: int) -> None:
+    """As above, with turns taken once a round for as many requests as there are places: 200/s."""
+
+    def attempt() -> None:
+        with turn_log(latency_s=0.02) as port:
+            host = f"127.0.0.1:{port}"
+            Clock(database, host).set_rate(200.0)
+            with turn_workers(processes, database.url, host, port, threads=0) as (began, _):
+                time.sleep(11.3)
+                times = moments(port)
+        steady = between(times, began + 0.5, began + 11.2)
+        in_10_s = [bisect.bisect_left(steady, t + 10.0) - i for i, t in enumerate(steady) if t + 10.0 <= steady[-1]]
+        assert len(in_10_s) >= 20
+        assert min(in_10_s) >= 1940
+        assert max(in_10_s) <= 2000 + 1
+        assert most_in(times, 1.0) <= 201
 
     with_patience(attempt)
 
@@ -160,6 +182,30 @@ def test_a_host_without_a_dial_is_held_too(database: Database) -> None:
     assert len(between(times, held - 0.5, held)) > 50, "no limit"
     assert between(times, held + 0.3, asked + 1.0) == []
     assert between(times, asked + 1.0, held + 1.3) != []
+
+
+@pytest.mark.parametrize(("said_as", "rate"), [("seconds", 100.0), ("date", None)])
+def test_two_processes_obey_what_the_server_told_one(database: Database, said_as: str, rate: float | None) -> None:
+    """A 429 with Retry-After, seen by one of two bulk doors: neither asks until it is over, and then both go on."""
+
+    def attempt() -> None:
+        with turn_log(latency_s=0.05) as port:
+            host = f"127.0.0.1:{port}"
+            Clock(database, host).set_rate(rate)
+            with turn_workers(2, database.url, host, port, threads=0):
+                time.sleep(0.6)
+                over = time.time() + 2.0
+                value = "2" if said_as == "seconds" else formatdate(math.ceil(over), usegmt=True)
+                refuse_next(port, value)
+                told = time.monotonic()
+                time.sleep(3.6)
+                times = moments(port)
+        pause_s = 2.0 if said_as == "seconds" else math.ceil(over) - over + 2.0
+        assert len(between(times, told - 0.5, told)) > 45
+        assert between(times, told + 0.4, told + pause_s - 0.1) == []
+        assert len(between(times, told + pause_s, told + pause_s + 0.6)) > 45, "and then it goes on"
+
+    with_patience(attempt)
 
 
 def test_a_hold_before_the_first_turn_counts(database: Database) -> None:
@@ -332,6 +378,65 @@ def test_an_ended_run_takes_no_free_turns_either(database: Database) -> None:
     stop.set()
     with pytest.raises(StopRequested):
         clock.take()
+
+
+# --- turns for a door, which never waits ---
+
+
+def test_turns_that_are_due_are_given_and_no_more(database: Database) -> None:
+    def attempt() -> None:
+        clock = Clock(database, f"{HOST}:{time.monotonic_ns()}")
+        clock.set_rate(100.0)
+        began, given, longest_s = time.monotonic(), 0, 0.0
+        while (now := time.monotonic()) < began + 1.0:
+            given += clock.take_up_to(50)
+            longest_s = max(longest_s, time.monotonic() - now)
+            time.sleep(min(0.05, clock.wait_s()))
+        assert 94 <= given <= 101
+        assert longest_s < 0.1, "it never waits for a turn"
+
+    with_patience(attempt)
+
+
+def test_turns_nobody_took_are_gone(database: Database) -> None:
+    clock = Clock(database, HOST)
+    clock.set_rate(50.0)
+    while not clock.take_up_to(50):
+        time.sleep(clock.wait_s())
+    time.sleep(1.0)
+    assert clock.take_up_to(50) <= 1, "a second without requests is no second's worth of requests at once"
+    assert clock.forfeited > 0
+
+
+def test_a_held_host_gives_a_door_nothing(database: Database) -> None:
+    clock, other = Clock(database, HOST), Clock(database, HOST)
+    clock.set_rate(None)
+    assert clock.take_up_to(7) == 7
+    other.hold(30)
+    time.sleep(pacing.FREE_S + 0.05)
+    assert clock.take_up_to(7) == 0
+    assert 25 < clock.wait_s() <= 30
+
+
+def test_without_a_dial_a_door_asks_the_database_now_and_then(database: Database) -> None:
+    clock = Clock(database, HOST)
+    assert clock.take_up_to(9) in (0, 9), "the first look may make the host's row"
+    statements: list[object] = []
+    rows = database.rows
+    database.rows = lambda *a: (statements.append(a), rows(*a))[1]  # type: ignore[method-assign, func-returns-value]
+    began = time.monotonic()
+    given = [clock.take_up_to(9) for _ in range(5000)]
+    assert set(given[5:]) == {9}
+    assert len(statements) <= 8 + (time.monotonic() - began) / pacing.FREE_S
+
+
+def test_a_distant_turn_makes_a_door_look_again_soon(database: Database) -> None:
+    """The dial may be turned meanwhile."""
+    clock = Clock(database, HOST)
+    clock.set_rate(0.01)
+    assert clock.take_up_to(5) == 1
+    assert clock.take_up_to(5) == 0
+    assert 0 < clock.wait_s() <= pacing.LONGEST_PAUSE_S
 
 
 # --- whose time ---

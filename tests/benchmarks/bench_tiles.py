@@ -1,10 +1,11 @@
-"""Tiles a second through the bulk door, beside `curl -Z`, aiohttp + aiofiles and requests in the same run.
+"""Tiles a second through the flow and its bulk door, beside `curl -Z`, aiohttp + aiofiles and requests in one run.
 
 One nginx on loopback, with one worker and real files of 12 KB in the page cache, serves all; it answers more than
 twice what the fastest client takes, and has a core for itself where there are two. The contenders take turns
 (`--repeat`), each in a process of its own, so that processor time and memory are its own; medians are printed,
-and ratios to `curl -Z`. All but the first write every tile to a file of its own. Asserts nothing of time; skips
-what is not installed (nginx-light from Debian; aiohttp and aiofiles from PyPI).
+and ratios to `curl -Z`. All but the one in memory write every tile to a file of its own; the flow also verifies it,
+waits for the disk and settles its row, with Postgres and the Prefect server on the same cores. Asserts nothing of
+time; skips what is not installed (nginx-light from Debian; aiohttp and aiofiles from PyPI).
 """
 
 from __future__ import annotations
@@ -13,16 +14,19 @@ import argparse
 import asyncio
 import contextlib
 import importlib.util
+import io
 import json
 import os
 import shutil
 import socket
 import statistics
+import struct
 import subprocess
 import sys
 import tempfile
 import threading
 import time
+import zlib
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -31,7 +35,7 @@ ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT))
 
 TILE_BYTES = 12 * 1024
-FILES = 2_000
+FILES = 1_000
 CONNECTIONS = 100
 PER_FOLDER = 1_000
 
@@ -44,7 +48,10 @@ http {{
   client_body_temp_path {home}/t1; proxy_temp_path {home}/t2; fastcgi_temp_path {home}/t3;
   uwsgi_temp_path {home}/t4; scgi_temp_path {home}/t5;
   types {{ image/png png; }}
-  server {{ listen 127.0.0.1:{port} backlog=1024; root {home}/tiles; }}
+  server {{
+    listen 127.0.0.1:{port} backlog=1024; root {home}/tiles;
+    location ~ "^/17/\\d+/\\d*?(\\d\\d?\\d?)\\.png$" {{ try_files /$1.png =404; }}
+  }}
 }}
 """
 
@@ -55,6 +62,7 @@ def main() -> None:
     arguments.add_argument("--tiles", type=int, default=20_000, help="for the fast ones; slow ones take fewer")
     arguments.add_argument("--repeat", type=int, default=3)
     arguments.add_argument("--folder", type=Path, help="where the tiles go, e.g. /dev/shm to leave the disk out")
+    arguments.add_argument("--only", default="", help="contenders whose names hold this; and curl, to compare with")
     arguments.add_argument("--contender", help=argparse.SUPPRESS)
     arguments.add_argument("--url", help=argparse.SUPPRESS)
     arguments.add_argument("--out", type=Path, help=argparse.SUPPRESS)
@@ -68,12 +76,14 @@ def main() -> None:
             tempfile.TemporaryDirectory(prefix="landrecords-bench-", dir=given.folder) as home,
             nginx(Path(home)) as url,
         ):
-            compare(url, Path(home), given.tiles, given.repeat)
+            compare(url, Path(home), given.tiles, given.repeat, given.only)
 
 
-def compare(url: str, home: Path, tiles: int, repeat: int) -> None:
+def compare(url: str, home: Path, tiles: int, repeat: int, only: str) -> None:
     """Every contender `repeat` times, interleaved."""
-    rates: dict[str, list[dict[str, float]]] = {name: [] for name in CONTENDERS if is_installed(name)}
+    rates: dict[str, list[dict[str, float]]] = {
+        name: [] for name in CONTENDERS if is_installed(name) and (only in name or name.startswith("curl"))
+    }
     for _ in range(repeat):
         for name, runs in rates.items():
             runs.append(run(name, url, home, max(500, tiles // CONTENDERS[name][1])))
@@ -104,7 +114,7 @@ def run(name: str, url: str, home: Path, tiles: int) -> dict[str, float]:
 
 
 def check(out: Path, tiles: int) -> None:
-    sizes = [path.stat().st_size for path in out.rglob("*.png")]
+    sizes = [path.stat().st_size for path in out.rglob("*.png") if path.stem.isdecimal()]
     assert sizes == [TILE_BYTES] * tiles, f"{len(sizes)} tiles of {tiles}"
 
 
@@ -113,7 +123,9 @@ def nginx(home: Path) -> Iterator[str]:
     """A server of FILES different tiles; its address."""
     (home / "tiles").mkdir()
     for number in range(FILES):
-        (home / "tiles" / f"{number}.png").write_bytes(b"\x89PNG\r\n\x1a\n" + os.urandom(TILE_BYTES - 8))
+        (home / "tiles" / f"{number}.png").write_bytes(picture())
+        if number < 100:  # the flow asks for rows, by their last three digits
+            (home / "tiles" / f"{number:03d}.png").hardlink_to(home / "tiles" / f"{number}.png")
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     (home / "nginx.conf").write_text(CONF.format(home=home, port=port))
@@ -124,6 +136,17 @@ def nginx(home: Path) -> Iterator[str]:
     finally:
         process.terminate()
         process.wait(10)
+
+
+def picture() -> bytes:
+    """A sound PNG of noise, of TILE_BYTES bytes: a comment fills it up."""
+    from PIL import Image
+
+    packed = io.BytesIO()
+    Image.frombytes("RGB", (60, 66), os.urandom(60 * 66 * 3)).save(packed, "PNG", compress_level=0)
+    body = packed.getvalue()
+    text = b"tEXtfill\0".ljust(TILE_BYTES - len(body) - 8, b"x")
+    return body[:-12] + struct.pack(">I", len(text) - 4) + text + struct.pack(">I", zlib.crc32(text)) + body[-12:]
 
 
 def wait_for(port: int) -> None:
@@ -174,6 +197,28 @@ def ours_to_disk_threaded(url: str, tiles: int, out: Path) -> Cost:
                 writer.submit(write_all, results, out).add_done_callback(lambda done: (behind.release(), done.result()))
 
     return timed(work)
+
+
+def the_flow(url: str, tiles: int, out: Path) -> Cost:
+    """The whole of it, from the call to the report; a server and a database are there, as on any second run."""
+    home = out.parent / "home"
+    os.environ.update(LANDRECORDS_HOME=str(home), LANDRECORDS_STORE_URL=out.as_uri(), PREFECT_API_URL="")
+    os.environ.update(PREFECT_LOGGING_LEVEL="ERROR", DO_NOT_TRACK="1", PYTHONPATH=str(ROOT))
+    from flows.local import prefect_api
+    from flows.tiles import tiles as flow
+    from tasks.postgres import open_database
+    from tasks.settings import load_settings
+
+    def work() -> None:
+        ranges = {"x_range": [0, WIDE - 1], "y_range": [0, tiles // WIDE - 1]}
+        report = flow(f"{url}/{{z}}/{{x}}/{{y}}.png", layer="bench", zoom=17, connections=CONNECTIONS, **ranges)
+        assert report.counts["completed"] == tiles, report
+
+    os.chdir(home.parent)
+    with prefect_api(load_settings()):
+        database = open_database(load_settings())
+        database.rows("TRUNCATE tiles")
+        return timed(work)
 
 
 def rounds(url: str, tiles: int) -> Iterator[list[object]]:
@@ -249,7 +294,11 @@ def cpu_s() -> float:
     return sum(os.times()[:4])
 
 
+WIDE = 100
+"""Tiles in a row of the flow's layer."""
+
 CONTENDERS: dict[str, tuple[Callable[[str, int, Path], Cost], int]] = {
+    "the flow: verified, recorded": (the_flow, 1),
     "ours, in memory": (ours_in_memory, 1),
     "ours, to disk": (ours_to_disk, 1),
     "ours, to disk in another thread": (ours_to_disk_threaded, 1),

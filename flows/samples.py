@@ -1,0 +1,115 @@
+"""Sample servers for the demo and `landrecords up`: processes of their own, which end with their block."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tasks.errors import ConfigurationError
+from tasks.partials import disk
+
+INDEX_NAME = "sample-index.csv"
+"""Rows loaded from a file of this name are the sample's."""
+
+STOP_TIMEOUT_S = 5
+
+
+@dataclass(frozen=True)
+class Server:
+    """A running sample server.
+
+    url  its address
+    log  one JSON line a request
+    """
+
+    url: str
+    log: Path
+
+    @property
+    def requests(self) -> int:
+        """Requests it has answered since it was started."""
+        return len(self.log.read_text().splitlines()) if self.log.exists() else 0
+
+
+@dataclass(frozen=True)
+class Portal(Server):
+    """A running sample portal; `index` is a CSV of the documents it has."""
+
+    index: Path
+
+
+@contextlib.contextmanager
+def sample_portal(home: Path, documents: int, *, ports: Sequence[int], faults: str = "demo") -> Iterator[Portal]:
+    """The sample portal, on the first free of the ports. Raises ConfigurationError when none of them is free."""
+    index = _folder(home) / INDEX_NAME
+    options = ["--documents", str(documents), "--faults", faults, "--latency-ms", "10", "--index-out", str(index)]
+    with _served(home, "portal", options, ports) as server:
+        yield Portal(server.url, server.log, index)
+
+
+@contextlib.contextmanager
+def sample_tiles(home: Path, *, ports: Sequence[int], faults: str = "demo") -> Iterator[Server]:
+    """The sample tile server, on the first free of the ports. Raises ConfigurationError when none of them is free."""
+    with _served(home, "tiles", ["--faults", faults, "--latency-ms", "10"], ports) as server:
+        yield server
+
+
+def _folder(home: Path) -> Path:
+    folder = home / "sample"
+    with disk(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+@contextlib.contextmanager
+def _served(home: Path, name: str, options: list[str], ports: Sequence[int]) -> Iterator[Server]:
+    """`python -m tasks.sample.<name>` for the length of the block."""
+    folder = _folder(home)
+    log = folder / ("requests.jsonl" if name == "portal" else f"{name}-requests.jsonl")
+    log.unlink(missing_ok=True)
+    options = [*options, "--log", str(log), "--die-with-parent"]
+    process, url = _started(name, options, ports, folder / f"{name}.log")
+    try:
+        yield Server(url, log)
+    finally:
+        _end(process)
+
+
+def _started(name: str, options: list[str], ports: Sequence[int], errors: Path) -> tuple[subprocess.Popen[str], str]:
+    for port in ports:
+        process = _run(name, [*options, "--port", str(port)], errors)
+        line = process.stdout.readline() if process.stdout else ""
+        if line:
+            return process, json.loads(line)["url"]
+        _end(process)
+    said = errors.read_text().strip() or f"see {errors}"
+    raise ConfigurationError(f"the sample server of {name} did not start: {said}")
+
+
+def _run(name: str, options: list[str], errors: Path) -> subprocess.Popen[str]:
+    """In a session of its own, so that Ctrl-C ends the run first and then, by the run's end, the server."""
+    with errors.open("w") as file:
+        return subprocess.Popen(
+            [sys.executable, "-m", f"tasks.sample.{name}", *options],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=file,
+            text=True,
+            start_new_session=True,
+            env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])},
+        )
+
+
+def _end(process: subprocess.Popen[str]) -> None:
+    process.terminate()
+    try:
+        process.communicate(timeout=STOP_TIMEOUT_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.communicate()
