@@ -7,12 +7,17 @@ heavy. A server of this machine knows the types by itself; others learn by `pref
 from __future__ import annotations
 
 import os
-from typing import TypeVar
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
 
 from prefect.blocks.core import Block
 from pydantic import Field, SecretStr
 
 from tasks.errors import ConfigurationError, OutsideUnreachable
+
+if TYPE_CHECKING:  # paramiko is heavy
+    from tasks.photos_tools import Access
 
 DEFAULT = "default"
 
@@ -47,6 +52,21 @@ class LandrecordsPortal(Block):
     profile: str | None = Field(default=None, description="Portal profile of another county: a name or a path")
 
 
+class LandrecordsSftp(Block):
+    """An SFTP server of site photos, named as `host="block:NAME"` in a deployment's parameters."""
+
+    _block_type_name = "Landrecords SFTP"
+    _block_type_slug = "landrecords-sftp"
+
+    host: str = Field(description="Its SSH name or address")
+    port: int = Field(default=22, ge=1, le=65535)
+    username: str | None = Field(default=None, description="Empty: the name the run's process has")
+    password: SecretStr | None = Field(default=None, description="Of the user")
+    key_path: str | None = Field(default=None, description="Private key file on the machines that run the flow")
+    passphrase: SecretStr | None = Field(default=None, description="Of the key")
+    host_key: str | None = Field(default=None, description="Pins the server's key: a public key line, or SHA256:...")
+
+
 def fill_environment() -> None:
     """Take from the `default` blocks what the environment does not say; call inside a flow run."""
     database = _unless_said("LANDRECORDS_DATABASE_URL", LandrecordsDatabase)
@@ -76,6 +96,32 @@ def portal(address: str) -> tuple[str, str | None]:
             "make it on the UI's Blocks page, or give the portal's address instead."
         )
     return block.url, block.profile
+
+
+def sftp(access: Access) -> Access:
+    """The access itself, or where its host is `block:NAME` that of the block; what the caller said goes before it.
+
+    Raises ConfigurationError when there is no block of that name.
+    """
+    if not access.host.startswith("block:"):
+        return access
+    name = access.host.removeprefix("block:")
+    block = _load(LandrecordsSftp, name)
+    if block is None:
+        raise ConfigurationError(
+            f"there is no block {name!r} of type {LandrecordsSftp._block_type_name}; "
+            "make it on the UI's Blocks page, or give the server's name instead."
+        )
+    return replace(
+        access,
+        host=block.host,
+        port=block.port if access.port == 22 else access.port,
+        username=access.username or block.username,
+        password=access.password or block.password,
+        key_path=access.key_path or (Path(block.key_path) if block.key_path else None),
+        passphrase=access.passphrase or block.passphrase,
+        host_key=access.host_key or block.host_key,
+    )
 
 
 def _load(block: type[B], name: str) -> B | None:

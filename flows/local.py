@@ -35,6 +35,7 @@ from prefect.settings import (
     PREFECT_API_URL,
     temporary_settings,
 )
+from pydantic import SecretStr
 
 from flows.forms import explained
 from tasks import services
@@ -72,7 +73,13 @@ class Workload(Flow[P, R], Generic[P, R]):
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Run the flow. Deployments do not pass here: their worker has its server already."""
         with terminable(), prefect_api(load_settings()):
-            return super().__call__(*args, **kwargs)
+            return super().__call__(*args, **_veiled(self.fn, kwargs))
+
+
+def _veiled(function: Callable[..., Any], given: dict[str, Any]) -> dict[str, Any]:
+    """The arguments, with plain text for a secret made one: Prefect writes every argument into its database."""
+    secret = {name for name, hint in function.__annotations__.items() if "SecretStr" in str(hint)}
+    return {name: SecretStr(v) if name in secret and isinstance(v, str) else v for name, v in given.items()}
 
 
 def workload(**options: Any) -> Callable[[Callable[P, R]], Workload[P, R]]:
@@ -249,8 +256,8 @@ def _service(folder: Path, port: int) -> services.Service:
         name="Prefect server",
         folder=folder,
         command=[
-            *(sys.executable, "-W", "ignore", "-m", "prefect", "server", "start"),
-            *("--host", "127.0.0.1", "--port", str(port), "--log-level", "WARNING"),
+            *(sys.executable, "-W", "ignore", "-m", "flows.prefect_server"),
+            *("--host", "127.0.0.1", "--port", str(port)),
         ],
         probe=lambda: answers(api_url),
         environment=server_environment(folder),
@@ -276,6 +283,10 @@ def server_environment(folder: Path) -> dict[str, str]:
         # the UI asks the server it came from, on whatever port or through whatever tunnel (default: port 4200)
         "PREFECT_SERVER_UI_API_URL": "/api",
         "PYTHONWARNINGS": "ignore",
+        "PREFECT_LOGGING_LEVEL": "WARNING",
+        "PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")]).strip(
+            os.pathsep
+        ),
     }
 
 

@@ -7,9 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import closing
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, cast
 
-from prefect import unmapped
 from prefect.task_runners import ThreadPoolTaskRunner
 from pydantic import Field
 
@@ -17,6 +16,7 @@ from flows import blocks
 from flows.local import workload
 from tasks.agenda import Orders
 from tasks.dial import dialled, limit_pages, read_rate
+from tasks.errors import LandrecordsError, StopRequested
 from tasks.geotiff_pixels import Compression
 from tasks.pipeline import PageResult, run_pages, threads_needed
 from tasks.postgres import open_database
@@ -98,13 +98,14 @@ def tiles(
         tuple(allowed_hosts or ()),
         frozenset(missing_statuses),
     )
+    source.check()
     host, blanks = source.host, known_blanks(blank_hashes or ())
     area = area_of(zoom, bbox=bbox, polygon=polygon, x_range=x_range, y_range=y_range, tms=scheme == "tms")
     check_layer(layer)
     database = open_database(settings, size=DATABASE_CONNECTIONS)
     given = {"layer": layer, "host": host, "tiles": area.tiles, "limit": limit, "dry_run": dry_run, "archive": archive}
     with closing(database), reported("tiles", database, (TILES,), given) as run:
-        opened = open_layer(database, layer)
+        opened = open_layer(database, layer, make=not dry_run)
         job = Job(run.run_id, opened, opened.scope(area), source, connections, blanks, decode, backoff_s, patience_s)
         with opened_toolbox(job, database, run.tally) as tools:
             if dry_run:
@@ -115,7 +116,11 @@ def tiles(
             with dialled(tools.clock, requested=requests_per_second, default=None):
                 for page in crawl(tools, area, limit, refresh=refresh):
                     run.page_done(page.number, page.counts)
-            made = archives(tools, area, archive, attribution, geotiff_compression)
+            try:
+                made = archives(tools, area, archive, attribution, geotiff_compression)
+            except LandrecordsError:
+                closing_report(run, tools, area, [])
+                raise
             return closing_report(run, tools, area, made)
 
 
@@ -131,7 +136,11 @@ def crawl(tools: Toolbox, area: Area, limit: int | None, *, refresh: bool) -> It
     fetch = fetch_page.with_options(tags={tag})
     orders = Orders(tools.queue, job.scope, tools.tally, page_size, limit, claimed=tools.claimed)
     while not stop.is_set() and (delay_s := orders.next_due_in_s()) is not None and not stop.wait(delay_s):
-        yield from run_pages((fetch,), job, orders.round(), stop=stop)
+        try:
+            yield from run_pages((fetch,), job, orders.round(), stop=stop)
+        except StopRequested:
+            if tools.hopeless is None:
+                raise
 
 
 def archives(
@@ -142,6 +151,6 @@ def archives(
     if not orders or tools.stop.is_set():
         return []
     limit_pages("archive", "store")
-    built = build_archive.with_options(tags={"archive"}).map(unmapped(tools.job), orders)
-    stored = upload_archive.with_options(tags={"store"}).map(unmapped(tools.job), built)
-    return [key for keys in stored.result() for key in keys]
+    stages = build_archive.with_options(tags={"archive"}), upload_archive.with_options(tags={"store"})
+    stored = cast(Iterator[tuple[str, ...]], run_pages(stages, tools.job, orders, stop=tools.stop))
+    return [key for keys in stored for key in keys]

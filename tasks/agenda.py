@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 from tasks.checkpoints import Queue, Scope, patiently
@@ -26,6 +26,11 @@ class PageOrder:
     number: int
     limit: int
     again: bool = False
+
+    def after(self, claimed: int) -> PageOrder:
+        """What is left of it for another attempt: rows it did not claim, else those that the first one gave back."""
+        left = self.limit - claimed
+        return replace(self, limit=left) if left > 0 else replace(self, again=True)
 
     def scope(self, of: Scope, run_id: str) -> Scope:
         """The rows of the run's scope that the page may take."""

@@ -44,6 +44,7 @@ class BulkDoor:
     headers       sent to every host this door is asked for; of them, a redirect shows another host only Accept,
                   User-Agent and Referer
     allowed_hosts hosts that a redirect may lead to, besides the host that was asked
+    secrets       texts that an address may hold and no message may
     verify        True, the path of a certificate authority's file or folder, or False
     stop          once set, StopRequested within TICK_S; what is in flight is given up
 
@@ -64,6 +65,7 @@ class BulkDoor:
         total_timeout_s: float = 300,
         max_bytes: int = 16 * 1024**2,
         allowed_hosts: Collection[str] = (),
+        secrets: Collection[str] = (),
         verify: bool | str = True,
         http2: bool = True,
         stop: threading.Event | None = None,
@@ -81,7 +83,7 @@ class BulkDoor:
         self._stop = stop or threading.Event()
         self._flight = Flight(wiring, connections, self._stop)
         self._pace = Pace(turns, level)
-        self._reader = Reader(max_bytes=max_bytes, allowed_hosts=allowed_hosts)
+        self._reader = Reader(max_bytes=max_bytes, allowed_hosts=allowed_hosts, secrets=secrets)
         self._hopping: deque[Transfer] = deque()
         self._in_use = threading.Lock()
 
@@ -95,15 +97,16 @@ class BulkDoor:
         """So far, over all uses."""
         return self._flight.connections_opened
 
-    def fetch_all(self, asks: Iterable[Ask[K]]) -> Iterator[Got[K] | Failure[K]]:
+    def fetch_all(self, asks: Iterable[Ask[K] | None]) -> Iterator[Got[K] | Failure[K]]:
         """Every ask's result, as they come. Errors as `rounds`."""
         for results in self.rounds(asks):
             yield from results
 
-    def rounds(self, asks: Iterable[Ask[K]]) -> Iterator[list[Got[K] | Failure[K]]]:
+    def rounds(self, asks: Iterable[Ask[K] | None]) -> Iterator[list[Got[K] | Failure[K]]]:
         """Results as they come, several at a time; an empty list at least every TICK_S when there are none.
 
-        Asks are taken as places come free. While the caller works on a list nothing moves on, so work that takes
+        Asks are taken as places come free; None says that there is none at this moment, and the next round asks
+        again. While the caller works on a list nothing moves on, so work that takes
         longer than some milliseconds belongs in another thread: turns would pass unused.
         Raises StopRequested, or ConfigurationError when nothing can succeed; what was not handed back is then
         not done. Leaving the iteration early gives up what is in flight.
@@ -167,7 +170,7 @@ class BulkDoor:
                 transfer.aim(line.waiting.popleft())
             except ItemError as exc:
                 self._flight.rest(transfer)
-                return Failure(transfer.ask.id, exc, None, 0.0)
+                return Failure(transfer.ask.id, self._reader.veiled(exc), None, 0.0)
         self._flight.start(transfer, now_s)
         return None
 
@@ -199,7 +202,7 @@ class BulkDoor:
 class _Line(Generic[K]):
     """Asks that wait for a place: only as many as there are places are taken from the caller's iterator."""
 
-    def __init__(self, asks: Iterable[Ask[K]]) -> None:
+    def __init__(self, asks: Iterable[Ask[K] | None]) -> None:
         self.waiting: deque[Ask[K]] = deque()
         self._source = iter(asks)
         self._ended = False
@@ -210,6 +213,10 @@ class _Line(Generic[K]):
     def fill(self, n: int) -> None:
         """Have `n` waiting if there are so many."""
         missing = n - len(self.waiting)
-        if missing > 0 and not self._ended:
-            self.waiting.extend(islice(self._source, missing))
-            self._ended = len(self.waiting) < n
+        if missing <= 0 or self._ended:
+            return
+        for ask in islice(self._source, missing):
+            if ask is None:
+                return
+            self.waiting.append(ask)
+        self._ended = len(self.waiting) < n

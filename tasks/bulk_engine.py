@@ -15,6 +15,7 @@ from collections.abc import Iterable, Iterator
 from tasks.bulk import BulkDoor
 from tasks.bulk_results import Failure, Got
 from tasks.bulk_transfer import Ask
+from tasks.errors import StopRequested
 
 Result = Got[int] | Failure[int]
 
@@ -35,6 +36,7 @@ class BulkEngine:
         self._door = door
         self._waiting: deque[_Lot] = deque()
         self._asked: dict[int, _Lot] = {}
+        self._holding: set[_Lot] = set()
         self._changed = threading.Condition()
         self._closed = False
         self._thread = threading.Thread(target=self._run, name="bulk-engine", daemon=True)
@@ -47,6 +49,8 @@ class BulkEngine:
         """
         lot = _Lot(iter(asks))
         with self._changed:
+            if self._closed:
+                raise StopRequested("the run is ending; nothing more is asked for.")
             self._waiting.append(lot)
             self._changed.notify()
             if self._thread.ident is None:
@@ -70,16 +74,20 @@ class BulkEngine:
             with self._changed:
                 self._changed.wait_for(lambda: self._waiting or self._closed)
                 if self._closed:
-                    return
+                    return self._fail(StopRequested("the run is ending; what was in flight is given up."))
             try:
                 for results in self._door.rounds(self._feed()):
                     self._deal(results)
             except BaseException as exc:  # noqa: BLE001 - raised in the pages' threads
                 self._fail(exc)
 
-    def _feed(self) -> Iterator[Ask[int]]:
-        """The asks of page after page, until no page waits."""
-        while self._waiting:
+    def _feed(self) -> Iterator[Ask[int] | None]:
+        """The asks of page after page, until no page waits and nothing is under way: a transfer that stalls must not
+        keep the asks of a page that comes meanwhile from being taken."""
+        while self._waiting or self._asked:
+            if not self._waiting:
+                yield None
+                continue
             lot = self._waiting[0]
             ask = None if lot.abandoned else next(lot.asks, None)
             if ask is None:
@@ -92,18 +100,18 @@ class BulkEngine:
                 yield ask
 
     def _deal(self, results: list[Result]) -> None:
-        now = time.monotonic()
-        touched = set()
         for result in results:
-            lot = self._asked.pop(result.id)
-            lot.came.append(result)
-            touched.add(lot)
-        for lot in touched or set(self._asked.values()):
-            lot.hand_over(now)
+            lot = self._asked.pop(result.id, None)
+            if lot is not None:  # else a page gave it up, and another that asked again has had the first answer
+                lot.came.append(result)
+                self._holding.add(lot)
+        now = time.monotonic()
+        self._holding = {lot for lot in self._holding if not lot.hand_over(now)}
 
     def _fail(self, exc: BaseException) -> None:
-        lots = {*self._asked.values(), *self._waiting}
+        lots = {*self._asked.values(), *self._waiting, *self._holding}
         self._asked.clear()
+        self._holding.clear()
         self._waiting.clear()
         for lot in lots:
             lot.put(exc)
@@ -128,14 +136,15 @@ class _Lot:
                 raise item
             yield item
 
-    def hand_over(self, now: float) -> None:
-        """In the engine's thread: pass on what came when it is enough, or old, or the last."""
+    def hand_over(self, now: float) -> bool:
+        """In the engine's thread: pass on what came when it is enough, or old, or the last. Whether nothing is left."""
         last = self.all_asked and len(self.came) == self.under_way
         if self.came and (last or len(self.came) >= HANDED or now - self._handed_at >= HANDED_S):
             self.under_way -= len(self.came)
             came, self.came, self._handed_at = self.came, [], now
             self.put(came)
         self.end_if_done()
+        return not self.came
 
     def end_if_done(self) -> None:
         """Tell the page that nothing more will come."""

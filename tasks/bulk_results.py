@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from datetime import UTC, datetime
-from typing import Any, Generic, NamedTuple
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import pycurl
 
@@ -12,9 +12,11 @@ from tasks.bulk_answers import Trouble, declared_bytes, encoding_of, error_of_tr
 from tasks.bulk_packing import unpack
 from tasks.bulk_transfer import Ask, K, Transfer
 from tasks.errors import ItemError, LandrecordsError, RateLimited, TerminalError
-from tasks.http_answers import error_of_status, shown
+from tasks.http_answers import error_of_status, shown, without_secrets
 from tasks.http_health import OVERLOADED, Patience
 from tasks.records import Reason
+
+E = TypeVar("E", bound=LandrecordsError)
 
 MAX_HOPS = 5
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
@@ -66,10 +68,11 @@ class Failure(NamedTuple, Generic[K]):
 
 
 class Reader:
-    """Reads finished transfers. `max_bytes` bounds a body, as it travelled and unpacked."""
+    """Reads finished transfers. `max_bytes` bounds a body, as it travelled and unpacked; no message has `secrets`."""
 
-    def __init__(self, *, max_bytes: int, allowed_hosts: Collection[str]) -> None:
+    def __init__(self, *, max_bytes: int, allowed_hosts: Collection[str], secrets: Collection[str] = ()) -> None:
         self._max_bytes = max_bytes
+        self._secrets = secrets
         self._allowed_hosts = frozenset(host.lower() for host in allowed_hosts)
         self._patience = Patience()
 
@@ -90,7 +93,14 @@ class Reader:
         except ItemError as exc:
             seconds: float = transfer.curl.getinfo(pycurl.TOTAL_TIME)
             # a caller may keep thousands of failures: without the frames of this function
-            return Failure(transfer.ask.id, exc.with_traceback(None), status or None, seconds)
+            return Failure(transfer.ask.id, self.veiled(exc).with_traceback(None), status or None, seconds)
+        except LandrecordsError as exc:
+            raise self.veiled(exc) from None
+
+    def veiled(self, exc: E) -> E:
+        """The error, its message without the secrets."""
+        exc.args = (without_secrets(str(exc), self._secrets),)
+        return exc
 
     def _got(self, transfer: Transfer, status: int, headers: dict[str, str]) -> Got[Any]:
         body = b"".join(transfer.pieces)

@@ -11,6 +11,7 @@ was taken by another sees zero rows settled and drops its result. Only the datab
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import logging
@@ -19,7 +20,7 @@ import re
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from decimal import Decimal
@@ -35,8 +36,8 @@ from psycopg2 import sql
 from tasks import services
 from tasks.errors import OutsideUnreachable
 from tasks.heartbeat import heart
-from tasks.postgres import Database, first_line, sql_text
-from tasks.records import MAX_ATTEMPTS, Outcome, Reason, Status
+from tasks.postgres import Cursor, Database, first_line, sql_text
+from tasks.records import MAX_ATTEMPTS, ItemId, Outcome, Reason, Status
 
 log = logging.getLogger(__name__)
 
@@ -44,6 +45,8 @@ LEASE_S = 60.0
 ERROR_CHARS = 500
 
 Row = dict[str, Any]
+Written = tuple[ItemId, str, float | None]
+"""Id, status, and for a pending row the seconds until it is due, as the database has them."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,7 @@ class Step:
     name      "" for a workload of a single step: its columns have no prefix
     requires  SQL that must hold before the step may be claimed; equal to what the migration said
     order     claim order, as in the migration's index
+    id_type   of the column `id`
     later     names of the steps that build on this one; they go back with it on `retry`
     """
 
@@ -60,6 +64,7 @@ class Step:
     name: str = ""
     requires: str = "true"
     order: str = "id"
+    id_type: str = "bigint"
     later: tuple[str, ...] = ()
     backoff_s: float = 2.0
     backoff_cap_s: float = 300.0
@@ -85,6 +90,7 @@ class Step:
             done_at=sql.Identifier(self.done_at),
             requires=sql.SQL(self.requires),
             order=sql.SQL(self.order),
+            id_type=sql.SQL(self.id_type),
             **{**names, **texts},
         )
 
@@ -96,7 +102,7 @@ class Scope:
     where: str = "true"
     parameters: Mapping[str, Any] = field(default_factory=dict)
 
-    def and_ids(self, ids: Sequence[int]) -> Scope:
+    def and_ids(self, ids: Sequence[ItemId]) -> Scope:
         """The same, narrowed to these rows."""
         return self._and("id = ANY(%(only_ids)s)", only_ids=list(ids))
 
@@ -175,7 +181,7 @@ class Queue:
     def settle_statement(self, batch: list[Outcome]) -> tuple[sql.Composed, dict[str, Any]]:
         """The statement that settles outcomes of equal `values` columns, and its arguments but the owner."""
         extra = sorted(batch[0].values)
-        types = self._column_types() if extra else {}
+        types = self.column_types() if extra else {}
         statement = self.step.statement(
             "settle",
             assignments=sql.Composed([sql.SQL(", {0} = given.{0}").format(sql.Identifier(c)) for c in extra]),
@@ -189,7 +195,8 @@ class Queue:
         }
         return statement, arguments
 
-    def _column_types(self) -> dict[str, str]:
+    def column_types(self) -> dict[str, str]:
+        """Type of every column of the table, by name; asked once."""
         if not self._types:
             self._types = dict(self.database.rows(sql_text("column_types"), (self.step.table,)))
         return self._types
@@ -207,11 +214,11 @@ class Queue:
         statement = self.step.statement("count_due", scope=scope.where)
         return int(self.database.rows(statement, {**scope.parameters, "at_most": at_most})[0][0])
 
-    def due_ids(self, scope: Scope | None = None) -> list[int]:
+    def due_ids(self, scope: Scope | None = None) -> list[ItemId]:
         """Ids of the scope's pending rows that are due now, in claim order."""
         scope = scope or Scope()
         rows = self.database.rows(self.step.statement("due_ids", scope=scope.where), dict(scope.parameters))
-        return [int(row[0]) for row in rows]
+        return [row[0] for row in rows]
 
     def release_dead(self) -> int:
         """Give back the rows of this machine's processes that were killed; returns how many.
@@ -291,12 +298,12 @@ class Page:
         self.owner = owner
         self.rows = rows
         self.settled: dict[str, int] = {}
-        self.final: dict[int, str] = {}
-        self.again: dict[int, float] = {}
-        self.lost: set[int] = set()
+        self.final: dict[ItemId, str] = {}
+        self.again: dict[ItemId, float] = {}
+        self.lost: set[ItemId] = set()
         self.listener: Callable[[Outcome, str], None] = lambda _outcome, _status: None
-        self._open: set[int] = {row["id"] for row in rows}
-        self._waiting: dict[int, Outcome] = {}
+        self._open: set[ItemId] = {row["id"] for row in rows}
+        self._waiting: dict[ItemId, Outcome] = {}
         self._last_flush = time.monotonic()
         self._lock = threading.RLock()
 
@@ -321,14 +328,19 @@ class Page:
         Raises ValueError for an item that is not of this page, or was settled before.
         """
         with self._lock:
-            if outcome.id not in self._open:
-                raise ValueError(f"item {outcome.id} is not open on this page")
+            self.check_open([outcome.id])
             self._open.discard(outcome.id)
             self._waiting[outcome.id] = outcome
             if len(self._waiting) >= self.BATCH:
                 self.flush()
             else:
                 self.flush_if_late()
+
+    def check_open(self, ids: Iterable[ItemId]) -> None:
+        """Raises ValueError for an item that is not of this page, or was settled before."""
+        for item in ids:
+            if item not in self._open:
+                raise ValueError(f"item {item} is not open on this page")
 
     def flush_if_late(self) -> None:
         """Write what waits when the last write was more than FLUSH_AFTER_S ago."""
@@ -345,10 +357,25 @@ class Page:
     def release(self) -> None:
         """Give back what is neither settled nor waiting; costs no attempt."""
         with self._lock:
-            ids, self._open = sorted(self._open), set()
+            ids, self._open = list(self._open), set()
             if ids:
                 statement, arguments = self.queue.step.statement("release"), {"ids": ids, "owner": self.owner}
                 patiently(lambda: self.queue.database.rows(statement, arguments), self.DATABASE_PATIENCE_S)
+
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator[Settling]:
+        """One transaction for results that are rows themselves, and for their checkpoints: both hold, or neither.
+
+        Waiting outcomes are no part of it. Raises OutsideUnreachable as `Database.transaction` does; then nothing
+        of it holds, the page is as before, and all may be done again.
+        """
+        self.queue.column_types()  # not from within: a second connection at once could wait for ever
+        with self.queue.database.transaction() as cursor:
+            settling = Settling(self, cursor)
+            yield settling
+        with self._lock:
+            self._open -= settling.outcomes.keys()
+            self._accepted(settling.outcomes.values(), settling.written.values())
 
     @property
     def lease_s(self) -> float:
@@ -357,7 +384,7 @@ class Page:
 
     def renew(self) -> None:
         """Extend the lease of what is still open or waiting (the heartbeat calls this)."""
-        ids = sorted({*self._open.copy(), *self._waiting.copy()})
+        ids = [*self._open.copy(), *self._waiting.copy()]
         if ids:
             statement = self.queue.step.statement("renew")
             arguments = {"ids": ids, "owner": self.owner, "lease_s": self.queue.lease_s}
@@ -385,7 +412,7 @@ class Page:
             error = f"its results cannot be stored: {first_line(refused)}"
             self._write([Outcome(batch[0].id, Status.FAILED, Reason.INTERNAL, error)])
 
-    def _accepted(self, batch: list[Outcome], written: list[tuple[int, str, float | None]]) -> None:
+    def _accepted(self, batch: Collection[Outcome], written: Collection[Written]) -> None:
         by_id = {outcome.id: outcome for outcome in batch}
         self.lost |= by_id.keys() - {row[0] for row in written}
         for outcome in batch:
@@ -397,6 +424,43 @@ class Page:
             else:
                 self.final[item] = status
             self.listener(by_id[item], status)
+
+
+class Settling:
+    """Outcomes that are written in a transaction of `Page.transaction`, beside the results they speak of.
+
+    cursor   of the transaction
+    written  what the database took, by id
+    """
+
+    def __init__(self, page: Page, cursor: Cursor) -> None:
+        self.cursor = cursor
+        self.outcomes: dict[ItemId, Outcome] = {}
+        self.written: dict[ItemId, Written] = {}
+        self._page = page
+
+    def settle(self, outcomes: Sequence[Outcome]) -> dict[ItemId, str]:
+        """Write them; returns id -> status of those that are still this page's. Results of the others must not be
+        written: another worker has taken them.
+
+        After a return to a savepoint the same items may be settled again: what was said last counts. Raises
+        ValueError for an item that is not open on the page.
+        """
+        ids = [outcome.id for outcome in outcomes]
+        self._page.check_open(ids)
+        if len(set(ids)) < len(ids):
+            raise ValueError("an item is settled twice at once")
+        taken: dict[ItemId, str] = {}
+        for group in _by_columns(outcomes):
+            statement, arguments = self._page.queue.settle_statement(group)
+            self.cursor.execute(statement, {**arguments, "owner": self._page.owner})
+            for outcome in group:
+                self.outcomes[outcome.id] = outcome
+                self.written.pop(outcome.id, None)
+            for row in self.cursor.fetchall():
+                self.written[row[0]] = row
+                taken[row[0]] = row[1]
+        return taken
 
 
 def patiently(call: Callable[[], Any], patience_s: float) -> Any:

@@ -21,7 +21,7 @@ from tasks.ghostscript import optimise as optimise_file
 from tasks.pdf_facts import PdfFacts, sha256_of
 from tasks.pipeline import PAGE, PageResult, refuse_when_stopped, settle_all
 from tasks.portal import adapter_for, mismatch
-from tasks.records import Outcome, Reason, Status
+from tasks.records import ItemId, Outcome, Reason, Status
 from tasks.store import document_key, listed_key
 from tasks.workloads import DOWNLOAD, OPTIMIZE, UPLOAD
 
@@ -209,13 +209,13 @@ def _work_page(
 ) -> PageResult:
     """Claim, work, settle; whatever is not settled at the end is released."""
     tools = toolbox(job)
-    lost: list[int] = []
+    lost: list[ItemId] = []
 
     def count(outcome: Outcome, status: str) -> None:
         sizes = _sizes(step, outcome) if status == Status.COMPLETED else {}
         tools.tally.add(step.name, status, **sizes)
         if step is UPLOAD and status == Status.COMPLETED:
-            tools.spool.drop(outcome.id)
+            tools.spool.drop(int(outcome.id))
         if outcome.reason == Reason.SPOOL_LOST:
             lost.append(outcome.id)
 

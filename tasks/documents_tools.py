@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 
 from tasks.checkpoints import Queue, Scope, Step
@@ -15,12 +14,13 @@ from tasks.pacing import Clock, Gate, Level, host_of
 from tasks.pdf_facts import PdfFacts
 from tasks.pdf_workers import PdfWorkers
 from tasks.portal_profile import PortalProfile, load_profile
-from tasks.postgres import Database, open_database
-from tasks.settings import Settings, load_settings
+from tasks.postgres import Database
+from tasks.settings import Settings
 from tasks.spool import Spool
 from tasks.store import open_store
 from tasks.store_objects import Store
 from tasks.tally import Tally
+from tasks.toolboxes import Toolboxes
 from tasks.workloads import DOWNLOAD, OPTIMIZE, UPLOAD
 
 STEPS = (DOWNLOAD, OPTIMIZE, UPLOAD)
@@ -101,33 +101,6 @@ class Toolbox:
         self.closing.close()
 
 
-_toolboxes: dict[str, Toolbox] = {}
-_lock = threading.Lock()
-
-
-def toolbox(job: Job) -> Toolbox:
-    """The tools of this run in this process, made at the first call."""
-    with _lock:
-        if job.run_id not in _toolboxes:
-            settings = load_settings()
-            _toolboxes[job.run_id] = Toolbox(
-                job, settings, open_database(settings), Tally([step.name for step in STEPS])
-            )
-        return _toolboxes[job.run_id]
-
-
-@contextmanager
-def opened_toolbox(job: Job, database: Database, tally: Tally) -> Iterator[Toolbox]:
-    """The tools of the flow's own process; at the end every loop sees `stop`, then all is closed.
-
-    They stay where pages look for them until the next run: a page that starts late finds them stopped, and
-    makes no others.
-    """
-    with _lock:
-        for ended in [run_id for run_id, tools in _toolboxes.items() if tools.stop.is_set()]:
-            del _toolboxes[ended]
-        tools = _toolboxes[job.run_id] = Toolbox(job, load_settings(), database, tally)
-    try:
-        yield tools
-    finally:
-        tools.close()
+_toolboxes = Toolboxes(Toolbox, STEPS)
+toolbox = _toolboxes.of
+opened_toolbox = _toolboxes.opened

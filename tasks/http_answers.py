@@ -8,10 +8,10 @@ from __future__ import annotations
 import http.client
 import re
 import ssl
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from urllib.parse import SplitResult, parse_qsl, urlencode, urlsplit
+from urllib.parse import SplitResult, parse_qsl, quote, quote_plus, urlencode, urlsplit
 
 import requests
 import urllib3
@@ -70,6 +70,16 @@ def shown(url: str) -> str:
         return "(an address that cannot be read)"
     text = parts.geturl()
     return text if len(text) <= _SHOWN_CHARACTERS else text[:_SHOWN_CHARACTERS] + "..."
+
+
+def without_secrets(text: str, secrets: Iterable[str]) -> str:
+    """The text with *** for each secret, as it stands and as addresses write it, also where `shown` cut it off."""
+    forms = {form for secret in secrets for form in (secret, quote(secret), quote(secret, safe=""), quote_plus(secret))}
+    for form in sorted(forms, key=len, reverse=True):
+        text = text.replace(form, "***")
+        for length in range(len(form) - 1, 3, -1):
+            text = text.replace(form[:length] + "...", "***...")
+    return text
 
 
 def _shown_query(parts: SplitResult) -> str:

@@ -32,7 +32,7 @@ from tasks.errors import (
     TerminalError,
     TransientError,
 )
-from tasks.records import Outcome, Reason, Status
+from tasks.records import ItemId, Outcome, Reason, Status
 
 log = logging.getLogger(__name__)
 
@@ -56,7 +56,7 @@ class PageResult:
     """
 
     number: int = 0
-    ids: tuple[int, ...] = ()
+    ids: tuple[ItemId, ...] = ()
     counts: dict[str, int] = field(default_factory=dict)
 
 
@@ -185,7 +185,7 @@ def _outcome(work: Callable[[Row], Outcome], row: Row) -> Outcome | None:
         return Outcome(row["id"], Status.PENDING, Reason.INTERNAL, f"{type(exc).__name__}: {exc}")
 
 
-def outcome_of(item: int, exc: LandrecordsError) -> Outcome:
+def outcome_of(item: ItemId, exc: LandrecordsError) -> Outcome:
     """What an error means for the row: the error's class says what happens next."""
     match exc:
         case RateLimited():

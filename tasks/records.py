@@ -76,6 +76,9 @@ class Reason(StrEnum):
     MISSING = "missing"
     BLANK = "blank"
     UNCHANGED = "unchanged"
+    # what a photo is
+    UNREADABLE = "unreadable"
+    VANISHED = "vanished"
     # what an SFTP server says
     PERMISSION_DENIED = "permission_denied"
     SFTP_ERROR = "sftp_error"
@@ -91,6 +94,10 @@ class Reason(StrEnum):
     REFUSED = "refused"
 
 
+ItemId = int | str
+"""What names an item: a number of the database's, or a text of the source's own."""
+
+
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """What became of one claimed item; `Page.settle` writes it to the row.
@@ -101,7 +108,7 @@ class Outcome:
     values       further columns of the row, by name
     """
 
-    id: int
+    id: ItemId
     status: Status
     reason: str | None = None
     error: str | None = None

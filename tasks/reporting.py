@@ -42,7 +42,7 @@ from tasks.tally import Tally, duration, size
 ARTIFACT_EVERY_S = 4.0
 LOG_EVERY_S = 10.0
 
-_PREFECT_AWAY = (httpx.HTTPError, PrefectException, RuntimeError)
+PREFECT_AWAY = (httpx.HTTPError, PrefectException, RuntimeError)
 
 
 class Run:
@@ -127,7 +127,7 @@ def publish(run: Run, report: RunReport, *, failed: Sequence[Mapping[str, Any]] 
         DATABASE_PATIENCE_S,
     )
     run.log.info("%s", summary(report))
-    with suppress(*_PREFECT_AWAY):
+    with suppress(*PREFECT_AWAY):
         create_table_artifact(
             key=f"{run.workload}-results",
             table=[{"step": s, **counts} for s, counts in report.steps.items()],
@@ -211,7 +211,7 @@ class _Shown(threading.Thread):
 
     def _to_ui(self, percent: float) -> None:
         if self._artifact is not None:
-            with suppress(*_PREFECT_AWAY):
+            with suppress(*PREFECT_AWAY):
                 update_progress_artifact(
                     artifact_id=self._artifact, progress=percent, description=self._run.tally.line()
                 )
@@ -240,7 +240,7 @@ class _Bar(Progress):
 
 
 def _new_artifact(run: Run) -> uuid.UUID | None:
-    with suppress(*_PREFECT_AWAY):
+    with suppress(*PREFECT_AWAY):
         made = create_progress_artifact(progress=0.0, key=f"{run.workload}-progress", description="starting")
         return made if isinstance(made, uuid.UUID) else None
     return None

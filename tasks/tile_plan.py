@@ -145,9 +145,11 @@ def check_layer(name: str) -> str:
     return name
 
 
-def open_layer(database: Database, name: str) -> Layer:
-    """The layer of that name, made at its first use."""
+def open_layer(database: Database, name: str, *, make: bool = True) -> Layer:
+    """The layer of that name, made at its first use; with `make` False one that is not there has number 0, no rows."""
     number = _number_of(database, check_layer(name))
+    if number is None and not make:
+        return Layer(0, name)
     if number is None:  # not asked for with every run: numbers that a conflict refuses are used up all the same
         database.rows("INSERT INTO tile_layers (layer) VALUES (%s) ON CONFLICT (layer) DO NOTHING", (name,))
         number = _number_of(database, name)
@@ -175,9 +177,20 @@ def plan(database: Database, layer: Layer, area: Area, *, stop: Event | None = N
     return made
 
 
-def _plan_batch(database: Database, layer: Layer, batch: list[Run]) -> int:
-    """One transaction. `ON CONFLICT` costs as much again as the rows themselves, so only where some are there."""
-    arguments = {
+def count_settled(database: Database, layer: Layer, area: Area, *, refresh: bool = False) -> tuple[int, float | None]:
+    """How many of the area's tiles a run would not take, and the mean size of those that came, in bytes.
+
+    refresh  a run that asks again for all but those that failed
+    """
+    settled = came = size = 0
+    for batch in _batches(area.runs()):
+        counted = database.rows(sql_text("tiles_settled"), {**_arguments(layer, batch), "refresh": refresh})[0]
+        settled, came, size = settled + counted[0], came + counted[1], size + counted[2]
+    return settled, size / came if came else None
+
+
+def _arguments(layer: Layer, batch: list[Run]) -> dict[str, Any]:
+    return {
         "number": layer.number,
         "layer": layer.name,
         "z": [run.z for run in batch],
@@ -185,6 +198,11 @@ def _plan_batch(database: Database, layer: Layer, batch: list[Run]) -> int:
         "x_first": [run.x_first for run in batch],
         "x_last": [run.x_last for run in batch],
     }
+
+
+def _plan_batch(database: Database, layer: Layer, batch: list[Run]) -> int:
+    """One transaction. `ON CONFLICT` costs as much again as the rows themselves, so only where some are there."""
+    arguments = _arguments(layer, batch)
     with database.transaction() as cursor:
         cursor.execute("SELECT pg_advisory_xact_lock(hashtext('landrecords_tiles'), %(number)s)", arguments)
         cursor.execute(sql_text("tiles_planned"), arguments)

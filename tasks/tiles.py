@@ -6,6 +6,7 @@ hundreds at once; a page verifies, stores and records what came for it.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from typing import Any
 
@@ -15,7 +16,7 @@ from tasks.agenda import PageOrder
 from tasks.bulk import Ask, Failure, Got
 from tasks.bulk_engine import Result
 from tasks.checkpoints import Page, Row
-from tasks.errors import ItemError, RateLimited
+from tasks.errors import ItemError, OutsideUnreachable, RateLimited
 from tasks.pipeline import PAGE, PageResult, outcome_of, refuse_when_stopped
 from tasks.records import Outcome, Reason, Status
 from tasks.store_objects import Small
@@ -24,7 +25,10 @@ from tasks.tile_keys import is_blank_key, key_of, media_type
 from tasks.tiles_tools import Job, Toolbox, toolbox
 from tasks.workloads import TILES
 
-COLUMNS = "item.id, item.z, item.x, item.y, item.sha256, item.kind, item.blank, item.etag, item.last_modified"
+log = logging.getLogger(__name__)
+
+_NAMES = "id z x y attempts sha256 kind blank etag last_modified".split()
+COLUMNS = ", ".join(f"item.{name}" for name in _NAMES)
 
 FACTS = ("kind", "blank", "size_bytes", "sha256", "etag", "last_modified")
 """Columns that a tile fills."""
@@ -32,15 +36,17 @@ FACTS = ("kind", "blank", "size_bytes", "sha256", "etag", "last_modified")
 
 @task(**PAGE, task_run_name="tiles-{order.number}")
 def fetch_page(job: Job, order: PageOrder) -> PageResult:
-    """Claim a page of tiles, fetch, verify and store them. One that is run again takes only what is left of it."""
+    """Claim a page of tiles, fetch, verify and store them.
+
+    A page that is run again takes what its first attempt gave back: where the disk is still full it fails again,
+    and at last the run ends.
+    """
     tools = toolbox(job)
     with tools.slots:
         refuse_when_stopped(tools.stop)
-        limit = order.limit - tools.claimed[order.number]
-        if limit <= 0:
-            return PageResult(order.number)
-        with tools.queue.claim(limit, order.scope(job.scope, job.run_id), columns=COLUMNS) as page:
-            tools.claimed[order.number] += len(page.rows)
+        order = order.after(tools.claimed[order.number])
+        with tools.queue.claim(order.limit, order.scope(job.scope, job.run_id), columns=COLUMNS) as page:
+            tools.claimed[order.number] += 0 if order.again else len(page.rows)
             page.listener = _counted(tools)
             clerk = Clerk(tools, page)
             for results in tools.engine.fetch(asks(tools, page.rows)):
@@ -88,16 +94,20 @@ class Clerk:
         self._store(objects, stale)
         for outcome in outcomes:
             self._page.settle(outcome)
+        self._tools.tally.level = self._tools.level.permitted
 
     def _store(self, objects: dict[str, Small], stale: list[str]) -> None:
         store, blanks = self._tools.store, self._tools.stored_blanks
         new = [small for key, small in objects.items() if key not in blanks]
-        if new:
-            store.put_small(new)
-            store.flush()
-            blanks.update(small.key for small in new if is_blank_key(small.key))
-        for key in stale:
-            store.remove(key)
+        try:
+            if new:
+                store.put_small(new)
+                store.flush()
+                blanks.update(small.key for small in new if is_blank_key(small.key))
+            for key in stale:
+                store.remove(key)
+        except ItemError as exc:  # no tile's fault: the page is run again
+            raise OutsideUnreachable(str(exc)) from exc
 
     def _judge(self, result: Result) -> tuple[Outcome, Small | None]:
         """What became of a tile, and what is to be stored for it."""
@@ -106,21 +116,24 @@ class Clerk:
         if result.status == 304:
             self._tools.heard(good=True)
             return Outcome(result.id, Status.COMPLETED, Reason.UNCHANGED), None
-        job = self._tools.job
+        job, row = self._tools.job, self._rows[result.id]
         try:
             facts = verify(result.body, result.content_type, decode=job.decode, blanks=job.blanks)
         except ItemError as exc:
-            self._tools.heard(good=False)
+            self._tools.heard(good=False, again=row["attempts"] > 0)
             return outcome_of(result.id, exc), None
+        except Exception as exc:
+            log.exception("unexpected error on tile %s", result.id)
+            return Outcome(result.id, Status.PENDING, Reason.INTERNAL, f"{type(exc).__name__}: {exc}"), None
         self._tools.heard(good=True)
-        return self._came(self._rows[result.id], result, facts)
+        return self._came(row, result, facts)
 
     def _failed(self, failure: Failure[int]) -> Outcome:
         if failure.status in self._tools.job.source.missing_statuses:
             self._tools.heard(good=True)
             return Outcome(failure.id, Status.SKIPPED, Reason.MISSING, values=dict.fromkeys(FACTS) | {"blank": False})
         if not isinstance(failure.error, RateLimited):  # a server that asks for patience is not broken
-            self._tools.heard(good=False)
+            self._tools.heard(good=False, again=self._rows[failure.id]["attempts"] > 0)
         return outcome_of(failure.id, failure.error)
 
     def _came(self, row: Row, got: Got[int], facts: TileFacts) -> tuple[Outcome, Small | None]:

@@ -3,29 +3,30 @@
 from __future__ import annotations
 
 import os
+import re
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
 from tasks.breaker import Breaker
 from tasks.bulk import BulkDoor
 from tasks.bulk_engine import BulkEngine
 from tasks.checkpoints import Queue, Scope
 from tasks.errors import ConfigurationError
+from tasks.http_sessions import sendable
 from tasks.pacing import Clock, Level
-from tasks.partials import disk
-from tasks.postgres import Database, open_database
-from tasks.settings import Settings, load_settings
+from tasks.postgres import Database
+from tasks.settings import Settings
 from tasks.store import open_store
 from tasks.store_objects import Store
 from tasks.tally import Tally
 from tasks.tile_plan import Layer
 from tasks.tile_urls import Scheme, TileUrls
-from tasks.work_folders import sweep_work, work_folder
+from tasks.toolboxes import Toolboxes
+from tasks.work_folders import opened_work
 from tasks.workloads import TILES
 
 PAGES_AT_ONCE = 3
@@ -36,7 +37,11 @@ FIRST_LEVEL = 16
 
 UPLOADERS = 32
 
+SHORTEST_SECRET = 4
+"""Shorter ones would blank out parts of any message."""
+
 _FROM_ENVIRONMENT = "env:"
+_HOST = re.compile(r"[\w.-]+(:\d+)?|\[[0-9a-fA-F:.]+\](:\d+)?", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -65,6 +70,21 @@ class Source:
         """The template with its values. Raises ConfigurationError for one that cannot work."""
         values = _revealed(self.values)
         return TileUrls(self.url_template, scheme=self.scheme, subdomains=self.subdomains, values=values)
+
+    @property
+    def secrets(self) -> list[str]:
+        """What is read from the environment, and never told."""
+        given = {**self.values, **{f"header {name}": value for name, value in self.headers.items()}}
+        found = _revealed({name: value for name, value in given.items() if value.startswith(_FROM_ENVIRONMENT)})
+        return [value for value in found.values() if len(value) >= SHORTEST_SECRET]
+
+    def check(self) -> None:
+        """Raises ConfigurationError where something could not be asked for."""
+        assert self.urls.hosts()  # noqa: S101 - a template that cannot work raises
+        sendable(_revealed(self.headers))
+        for host in self.allowed_hosts:
+            if not _HOST.fullmatch(host):
+                raise ConfigurationError(f"{host!r} is no host that redirects may lead to; give host or host:port.")
 
     @property
     def host(self) -> str:
@@ -128,7 +148,7 @@ class Toolbox:
         self.closing = ExitStack()
         self.store: Store = self.closing.enter_context(open_store(settings.store, uploaders=UPLOADERS))
         self.stored_blanks: set[str] = set()
-        self.work = self.closing.enter_context(_work_in(settings.spool / "tiles"))
+        self.work = self.closing.enter_context(opened_work(settings.spool / "tiles"))
         self.level = Level(maximum=job.connections, level=min(job.connections, FIRST_LEVEL))
         self.engine = BulkEngine(self._door())
         self.closing.callback(self.engine.close)
@@ -146,23 +166,30 @@ class Toolbox:
             low_speed_window_s=source.low_speed_window_s,
             max_bytes=source.max_bytes,
             allowed_hosts=(*source.allowed_hosts, *self.urls.hosts()),
+            secrets=source.secrets,
             verify=source.verify_tls,
             stop=self.stop,
         )
 
-    def heard(self, *, good: bool) -> None:
-        """An answer was right, or not. After many errors in a row nobody asks for a while; at last the run ends."""
+    @property
+    def has_answered(self) -> bool:
+        """Whether the host gave anything that is right."""
+        return self._breaker.has_answered
+
+    def heard(self, *, good: bool, again: bool = False) -> None:
+        """An answer was right, or not (`again`: as before). After many errors in a row nobody asks for a while; at
+        last the run ends."""
         now = time.monotonic()
         with self._lock:
             if good:
                 self._breaker.good()
                 return
-            pause_s = self._breaker.bad(now)
+            pause_s = self._breaker.bad(now, again=again)
             hopeless = self._breaker.is_hopeless(now)
         if hopeless:
             self.hopeless = (
-                f"{self.clock.host} gave nothing but errors for {self.job.patience_s:.0f} s; look at one tile by hand, "
-                "and run again when it answers: nothing is lost."
+                f"{self.clock.host} gave nothing but errors for {self.job.patience_s:.0f} s; look at one tile by hand; "
+                "when it answers, `landrecords retry tiles` and run again: nothing is lost."
             )
             self.stop.set()
         elif pause_s:
@@ -174,40 +201,6 @@ class Toolbox:
         self.closing.close()
 
 
-@contextmanager
-def _work_in(folder: Path) -> Iterator[Path]:
-    """A folder for archives under way; those of killed runs are removed."""
-    with disk(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-    sweep_work(folder)
-    with work_folder(folder / "run") as work:
-        yield work
-
-
-_toolboxes: dict[str, Toolbox] = {}
-_lock = threading.Lock()
-
-
-def toolbox(job: Job) -> Toolbox:
-    """The tools of this run in this process, made at the first call."""
-    with _lock:
-        if job.run_id not in _toolboxes:
-            settings = load_settings()
-            _toolboxes[job.run_id] = Toolbox(job, settings, open_database(settings), Tally([""]))
-        return _toolboxes[job.run_id]
-
-
-@contextmanager
-def opened_toolbox(job: Job, database: Database, tally: Tally) -> Iterator[Toolbox]:
-    """The tools of the flow's own process; at the end every loop sees `stop`, then all is closed.
-
-    They stay where pages look for them until the next run: a page that starts late finds them stopped.
-    """
-    with _lock:
-        for ended in [run_id for run_id, tools in _toolboxes.items() if tools.stop.is_set()]:
-            del _toolboxes[ended]
-        tools = _toolboxes[job.run_id] = Toolbox(job, load_settings(), database, tally)
-    try:
-        yield tools
-    finally:
-        tools.close()
+_toolboxes = Toolboxes(Toolbox, (TILES,))
+toolbox = _toolboxes.of
+opened_toolbox = _toolboxes.opened

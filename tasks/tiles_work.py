@@ -6,26 +6,29 @@ import base64
 import math
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
-
-from psycopg2 import sql
 
 from tasks.agenda import DATABASE_PATIENCE_S
 from tasks.bulk import Ask, Got
 from tasks.checkpoints import patiently
 from tasks.errors import OutsideUnreachable
+from tasks.pacing import Clock
 from tasks.postgres import sql_text
-from tasks.records import RunReport
+from tasks.records import RunReport, Status
 from tasks.reporting import Run, publish
 from tasks.tally import duration, size
 from tasks.tile_coverage import Cell, coverage_picture, tiles_a_cell
 from tasks.tile_grid import Block, Tile
 from tasks.tile_keys import archive_key
-from tasks.tile_plan import Area
+from tasks.tile_plan import Area, count_settled
 from tasks.tiles_tools import Toolbox
 
 SAMPLE = 64
 """Tiles that are fetched, and thrown away, to estimate a run. The first quarter pays for the connections."""
+
+ENOUGH_TO_JUDGE = 5
+"""Fewer tiles without success may well be the tiles' fault, as in a run that tries old failures again."""
 
 PAGES_PER_RUN = 600
 SHOWN_FAILURES = 200
@@ -46,11 +49,11 @@ def page_size(rows: int) -> int:
 
 def estimate(tools: Toolbox, area: Area, limit: int | None, rate: float | None, *, refresh: bool) -> dict[str, Any]:
     """Tiles to fetch, their bytes from a sample, seconds at the dial and at the level the sample was answered at."""
-    query = sql.SQL(sql_text("tiles_settled")).format(scope=sql.SQL(tools.job.scope.where))
-    settled, mean_bytes = tools.database.rows(query, dict(tools.job.scope.parameters))[0]
-    tiles = area.tiles - (0 if refresh else settled)
+    settled, mean_bytes = count_settled(tools.database, tools.job.layer, area, refresh=refresh)
+    tiles = area.tiles - settled
     tiles = tiles if limit is None else min(tiles, limit)
-    sampled = _sample(tools, area) if tiles else {"sampled": 0}
+    with at_rate(tools.clock, rate):
+        sampled = _sample(tools, area) if tiles else {"sampled": 0}
     mean_bytes = sampled.get("mean_bytes") or mean_bytes
     at_dial_s = tiles / rate if rate else None
     at_level_s = tiles / sampled["tiles_per_second"] if "tiles_per_second" in sampled else None
@@ -65,6 +68,19 @@ def estimate(tools: Toolbox, area: Area, limit: int | None, rate: float | None, 
         "duration": duration(max(known)) if known else "unknown: no tile of the sample came",
         **sampled,
     }
+
+
+@contextmanager
+def at_rate(clock: Clock, rate: float | None) -> Iterator[None]:
+    """A sample that somebody wants to know the time at the dial of keeps to that dial, where nobody set it yet."""
+    if rate is None or clock.rate() is not None:
+        yield
+        return
+    clock.set_rate(rate)
+    try:
+        yield
+    finally:
+        clock.set_rate(None)
 
 
 def _rounded(seconds: float | None) -> float | None:
@@ -111,9 +127,21 @@ def closing_report(run: Run, tools: Toolbox, area: Area, archives: Sequence[str]
     extra = coverage(tools, area)
     extra += "".join(f"\nMade of this layer: `{url}` {size(there)}\n" for url, there in _sizes(tools, archives))
     publish(run, report, failed=failed, extra=extra)
+    insist_on_an_answer(tools, report)
+    return report
+
+
+def insist_on_an_answer(tools: Toolbox, report: RunReport) -> None:
+    """A run that met nothing but errors says so. Raises OutsideUnreachable."""
     if tools.hopeless:
         raise OutsideUnreachable(tools.hopeless)
-    return report
+    failed = report.counts[Status.FAILED]
+    if failed >= ENOUGH_TO_JUDGE and not tools.has_answered:
+        reasons = ", ".join(f"{reason} {n}" for reason, n in report.failures.items())
+        raise OutsideUnreachable(
+            f"not one of {failed} tiles could be fetched from {tools.clock.host} ({reasons}); look at one by hand, "
+            "correct the address, then `landrecords retry tiles` and run again."
+        )
 
 
 def _sizes(tools: Toolbox, keys: Sequence[str]) -> Iterator[tuple[str, int]]:

@@ -30,6 +30,16 @@ def work_folder(destination: Path) -> Iterator[Path]:
         os.close(descriptor)
 
 
+@contextlib.contextmanager
+def opened_work(folder: Path) -> Iterator[Path]:
+    """A private folder below `folder`, for what a run makes; those of killed runs are removed."""
+    with disk(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    sweep_work(folder)
+    with work_folder(folder / "run") as work:
+        yield work
+
+
 def publish(made: Path, destination: Path) -> None:
     """Durable, then in its place at once (fsync, rename, fsync of the folder)."""
     with disk(destination.parent):

@@ -22,6 +22,8 @@ UPLOAD = Step("index_documents", "upload", requires="optimize_status IN ('comple
 TILES = Step("tiles")
 """One step: its columns have no prefix."""
 
+PHOTOS = Step("site_images", order="site, folder, id")
+
 
 @dataclass(frozen=True)
 class Workload:
@@ -54,6 +56,7 @@ WORKLOADS = {
             ("source", "book", "page", "instrument_number", "document_type", "source_url"),
         ),
         Workload("tiles", (TILES,), ("layer", "z", "x", "y")),
+        Workload("photos", (PHOTOS,), ("host", "site", "folder", "path")),
     )
 }
 

@@ -42,12 +42,6 @@ from tasks.postgres import Database, connect, embedded_url, migrate
 from tests.fakes.own_postgres import OwnPostgres
 
 TEMPLATE = "migrated"
-
-CALM_SQLITE = {
-    "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_BATCH_SIZE": "200",
-    "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_READ_BATCH_SIZE": "50",
-    "PREFECT_SERVER_SERVICES_EVENT_PERSISTER_BATCH_SIZE": "500",
-}
 """Without these a page waits up to 2 s for its slot while the server writes events, 20 a transaction: a run of
 seven pages took 12 s instead of 2."""
 
@@ -162,14 +156,14 @@ def _run(url: str, statement: str) -> None:
 @pytest.fixture(scope="session")
 def prefect_server() -> Iterator[str]:
     """API address of one Prefect server for the session, in force for everything that uses Prefect."""
-    from prefect.settings import PREFECT_API_URL
-    from prefect.testing.utilities import prefect_test_harness
+    from prefect.settings import PREFECT_API_URL, temporary_settings
 
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in CALM_SQLITE.items():
-            patch.setenv(name, value)
-        with prefect_test_harness(server_startup_timeout=90):
-            yield str(PREFECT_API_URL.value())
+    from flows.local import local_server, quick_clients
+
+    url = local_server(HOME / "prefect-server", ports=(0,))
+    with temporary_settings({PREFECT_API_URL: url, **quick_clients(url, HOME / "prefect-server")}):
+        yield url
+    services.let_go(HOME / "prefect-server" / "prefect")
 
 
 @pytest.fixture(scope="session")

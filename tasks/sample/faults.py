@@ -52,7 +52,7 @@ class FaultKind(StrEnum):
     ENCRYPTED = "encrypted"
     """The file arrives locked with a password."""
     DAMAGED = "damaged"
-    """A PDF arrives with a broken cross-reference table, a tile with wrong bits."""
+    """A PDF arrives with a broken cross-reference table, a tile with wrong bits, JSON without its end."""
     WRONG_BOOK = "wrong_book"
     """The look-up names ten times the book."""
 

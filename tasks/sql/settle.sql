@@ -17,7 +17,7 @@ SET {status} = CASE WHEN given._status = 'pending' AND given._cost > 0
                       THEN clock_timestamp() + interval '1 second' * coalesce(given._retry_in_s,
                           least(%(backoff_cap_s)s, %(backoff_s)s * 2 ^ item.{attempts}) * (0.5 + random())) END,
     claimed_by = NULL, lease_until = NULL{assignments}
-FROM json_to_recordset(%(outcomes)s) AS given (_id bigint, _status item_status, _reason text, _error text,
+FROM json_to_recordset(%(outcomes)s) AS given (_id {id_type}, _status item_status, _reason text, _error text,
     _cost smallint, _retry_in_s double precision{columns})
 WHERE item.id = given._id AND item.claimed_by = %(owner)s AND item.{status}::text = 'in_progress'
 RETURNING item.id, item.{status}::text, extract(epoch FROM item.not_before - clock_timestamp())::double precision

@@ -76,7 +76,7 @@ def ring(many: int, radius_m: float, height_m: float, folder: str, **facts: Any)
 
 def tower() -> list[SitePhoto]:
     """Three orbits, one of them low, a road, two outliers, and photos of which each lacks something else."""
-    photos = ring(40, 30, 20, "Orbit 40ft") + ring(40, 30, 40, "Orbit 120ft") + ring(20, 12, 2, "Uplook")
+    photos = ring(40, 30, 20, "Orbit 40ft") + ring(40, 34, 40, "Orbit 120ft") + ring(20, 12, 2, "Uplook")
     photos += [photo(f"road {n}.jpg", 20 + 4 * n, -25, 1.5, folder="Access Road") for n in range(8)]
     photos += [photo("far.jpg", 3000, 900, 5, outlier=True), photo("abroad.jpg", 0, 2.5e6, 5, outlier=True)]
     photos += [
