@@ -79,12 +79,13 @@ def up(
     ] = None,
     portal_port: Annotated[int, typer.Option(min=1, max=65535, help="Port of the sample portal")] = 4280,
     tiles_port: Annotated[int, typer.Option(min=1, max=65535, help="Port of the sample tile server")] = 4281,
+    sites_port: Annotated[int, typer.Option(min=1, max=65535, help="Port of the sample site server")] = 4282,
     documents: Annotated[int, typer.Option(min=1, max=100_000, help="Documents the sample portal has")] = 200,
 ) -> None:
     """Serve the Prefect UI, sample servers and the deployments on this machine, until Ctrl-C."""
     from flows.serving import serve_all
 
-    serve_all(port, portal_port, tiles_port, documents)
+    serve_all(port, portal_port, tiles_port, sites_port, documents)
 
 
 @app.command()

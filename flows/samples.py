@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from tasks.errors import ConfigurationError
 from tasks.partials import disk
@@ -60,6 +61,32 @@ def sample_tiles(home: Path, *, ports: Sequence[int], faults: str = "demo") -> I
         yield server
 
 
+@dataclass(frozen=True)
+class Sites:
+    """A running sample SFTP server of site photos: what its first line says."""
+
+    port: int
+    host_key: str
+    username: str
+    password: str
+    root: str
+
+
+@contextlib.contextmanager
+def sample_sites(home: Path, *, ports: Sequence[int], photos: int = 12) -> Iterator[Sites]:
+    """The sample site server, on the first free of the ports. Raises ConfigurationError when none of them is free.
+
+    photos  in each of its 24 folders
+    """
+    folder = _folder(home)
+    options = ["--folder", str(folder / "sites"), "--photos", str(photos), "--die-with-parent"]
+    process, said = _started("sites", options, ports, folder / "sites.log")
+    try:
+        yield Sites(**{name: said[name] for name in ("port", "host_key", "username", "password", "root")})
+    finally:
+        _end(process)
+
+
 def _folder(home: Path) -> Path:
     folder = home / "sample"
     with disk(folder):
@@ -74,19 +101,23 @@ def _served(home: Path, name: str, options: list[str], ports: Sequence[int]) -> 
     log = folder / ("requests.jsonl" if name == "portal" else f"{name}-requests.jsonl")
     log.unlink(missing_ok=True)
     options = [*options, "--log", str(log), "--die-with-parent"]
-    process, url = _started(name, options, ports, folder / f"{name}.log")
+    process, said = _started(name, options, ports, folder / f"{name}.log")
     try:
-        yield Server(url, log)
+        yield Server(said["url"], log)
     finally:
         _end(process)
 
 
-def _started(name: str, options: list[str], ports: Sequence[int], errors: Path) -> tuple[subprocess.Popen[str], str]:
+Started = tuple[subprocess.Popen[str], dict[str, Any]]
+"""A process and what its first line says."""
+
+
+def _started(name: str, options: list[str], ports: Sequence[int], errors: Path) -> Started:
     for port in ports:
         process = _run(name, [*options, "--port", str(port)], errors)
         line = process.stdout.readline() if process.stdout else ""
         if line:
-            return process, json.loads(line)["url"]
+            return process, json.loads(line)
         _end(process)
     said = errors.read_text().strip() or f"see {errors}"
     raise ConfigurationError(f"the sample server of {name} did not start: {said}")

@@ -20,12 +20,15 @@ from prefect.exceptions import ObjectNotFound
 from prefect.runner import Runner
 from prefect.settings import PREFECT_API_URL
 from prefect.types.entrypoint import EntrypointType
+from pydantic import SecretStr
 from rich.console import Console
 
+from flows import blocks
 from flows.demo import own_documents
 from flows.documents import documents
 from flows.local import SERVED_BY, prefect_api, quick_clients, terminable
-from flows.samples import Portal, Server, sample_portal, sample_tiles
+from flows.photos import photos
+from flows.samples import Portal, Server, Sites, sample_portal, sample_sites, sample_tiles
 from flows.tiles import tiles
 from tasks.errors import ConfigurationError
 from tasks.partials import disk
@@ -36,7 +39,7 @@ RUNS_AT_ONCE = 4
 CANCEL_TIMEOUT_S = 10.0
 
 
-def serve_all(port: int | None, portal_port: int, tiles_port: int, documents_there: int) -> None:
+def serve_all(port: int | None, portal_port: int, tiles_port: int, sites_port: int, documents_there: int) -> None:
     """Blocks until Ctrl-C or SIGTERM; then everything that was started here ends.
 
     Where the database holds documents of the user's own, the sample of documents is not served: it would touch them.
@@ -55,14 +58,15 @@ def serve_all(port: int | None, portal_port: int, tiles_port: int, documents_the
         if api != configured:
             places["other shells"] = f"export PREFECT_API_URL={api}"
         tile_server = opened.enter_context(sample_tiles(settings.home, ports=(tiles_port,)))
-        served = [tiles_deployment(tile_server)]
+        site_server = opened.enter_context(sample_sites(settings.home, ports=(sites_port,)))
+        served = [tiles_deployment(tile_server), photos_deployment(site_server)]
         if own is not None:
             places["documents"] = f"sample not served: this database holds documents of your own (from {own})"
         else:
             portal = opened.enter_context(sample_portal(settings.home, documents_there, ports=(portal_port,)))
             places["sample portal"] = portal.url
             served.insert(0, documents_deployment(portal))
-        places["sample tiles"] = tile_server.url
+        places |= {"sample tiles": tile_server.url, "sample sites": f"sftp://127.0.0.1:{site_server.port}"}
         for deployment in served:
             name = f"{deployment.flow_name}/{deployment.name}"
             places[f"run {deployment.flow_name}"] = f"prefect deployment run {name} --watch"
@@ -113,6 +117,20 @@ def tiles_deployment(server: Server) -> RunnerDeployment:
     return _deployment(tiles, parameters, said)
 
 
+def photos_deployment(server: Sites) -> RunnerDeployment:
+    """Photos of three sample sites, read over SFTP. The way in is a block, as it would be for a real server."""
+    blocks.LandrecordsSftp(
+        host="127.0.0.1",
+        port=server.port,
+        username=server.username,
+        password=SecretStr(server.password),
+        host_key=server.host_key,
+    ).save("sample-sites", overwrite=True, _sync=True)  # type: ignore[call-arg]  # a keyword of Prefect's sync wrapper
+    parameters = {"host": "block:sample-sites", "root": server.root}
+    said = "Where the photos of three sample sites were taken, with a map each. A second run reads no photo again."
+    return _deployment(photos, parameters, said)
+
+
 def _deployment(flow: Flow[..., Any], parameters: dict[str, Any], description: str) -> RunnerDeployment:
     sample = flow.to_deployment(
         name="sample",
@@ -150,7 +168,8 @@ async def _serve(served: Sequence[RunnerDeployment], places: Mapping[str, str]) 
         await runner.aadd_deployment(deployment)
     stop = asyncio.Event()
     working = asyncio.create_task(runner.start())
-    await asyncio.sleep(0)  # by now the runner has set its own handler of SIGTERM
+    while not (runner.started or working.done()):  # by then the runner has set its own handler of SIGTERM
+        await asyncio.sleep(0.05)
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     _say(places)

@@ -141,6 +141,7 @@ def main() -> int:
     ended = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: ended.set())
+    (options.folder / "homes").mkdir(parents=True, exist_ok=True)
     photos = lay_out(options.folder / "homes", options.photos)
     with SampleSites(options.folder / "homes", port=options.port, key_file=options.folder / "host_key") as server:
         told = {"port": server.port, "host_key": server.host_key, "username": USERNAME, "password": PASSWORD}

@@ -35,7 +35,7 @@ class Up:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.port, self.portal_port, self.tiles_port = free_port(), free_port(), free_port()
+        self.port, self.portal_port, self.tiles_port, self.sites_port = (free_port() for _ in range(4))
         toml = (ROOT / "prefect.toml").read_text()
         assert ":4200/" in toml
         (folder / "prefect.toml").write_text(toml.replace(":4200/", f":{self.port}/"))
@@ -45,7 +45,7 @@ class Up:
 
     def start(self) -> None:
         command = [BIN / "landrecords", "up", "--portal-port", str(self.portal_port), "--documents", str(DOCUMENTS)]
-        command += ["--tiles-port", str(self.tiles_port)]
+        command += ["--tiles-port", str(self.tiles_port), "--sites-port", str(self.sites_port)]
         with self.log.open("w") as log:
             self.process = subprocess.Popen(
                 command, cwd=self.folder, env=self.environment, stdout=log, stderr=log, stdin=subprocess.DEVNULL
@@ -175,6 +175,14 @@ def test_a_run_of_tiles_makes_their_archive(up: Up) -> None:
     assert header["addressed_tiles_count"] == counts["completed"]
 
 
+def test_a_run_of_photos_makes_a_map_for_each_site(up: Up) -> None:
+    done = up.run("prefect", "deployment", "run", "photos/sample", "--watch")
+    assert done.returncode == 0, done.stdout + done.stderr + up.said()
+    counts = json.loads(up.run("landrecords", "status", "photos", "--json").stdout)["status"]
+    assert counts == {"pending": 0, "in_progress": 0, "completed": 285, "failed": 3, "skipped": 0}
+    assert len(list(up.folder.glob(".landrecords/store/photos/*/*/map.html"))) == 3
+
+
 def test_what_the_run_left_in_the_ui(up: Up) -> None:
     found = up.api("POST", "artifacts/latest/filter", json={})
     kinds = {artifact["key"]: artifact["type"] for artifact in found}
@@ -198,7 +206,7 @@ def test_a_run_on_a_schedule(up: Up) -> None:
 
 def test_block_types_are_on_the_blocks_page(up: Up) -> None:
     slugs = {kind["slug"] for kind in up.api("POST", "block_types/filter", json={})}
-    assert slugs >= {"landrecords-database", "landrecords-store", "landrecords-portal"}
+    assert slugs >= {"landrecords-database", "landrecords-store", "landrecords-portal", "landrecords-sftp"}
 
 
 def test_a_second_one_in_the_same_home_is_refused(up: Up) -> None:
@@ -249,7 +257,7 @@ def test_a_port_that_is_taken(own_home: Path) -> None:
         other.listen()
         port = other.getsockname()[1]
         with pytest.raises(ConfigurationError, match=f"port {port} is taken .* choose another with --port"):
-            serve_all(port, free_port(), free_port(), DOCUMENTS)
+            serve_all(port, free_port(), free_port(), free_port(), DOCUMENTS)
 
 
 def test_a_portal_port_that_is_taken(own_home: Path, prefect_server: str) -> None:
@@ -258,7 +266,7 @@ def test_a_portal_port_that_is_taken(own_home: Path, prefect_server: str) -> Non
         other.listen()
         port = other.getsockname()[1]
         with pytest.raises(ConfigurationError, match=f"127.0.0.1:{port} cannot be listened on"):
-            serve_all(None, port, free_port(), DOCUMENTS)
+            serve_all(None, port, free_port(), free_port(), DOCUMENTS)
 
 
 def test_where_documents_are_ones_own_their_sample_is_not_served(
@@ -268,7 +276,9 @@ def test_where_documents_are_ones_own_their_sample_is_not_served(
     monkeypatch.setenv("PREFECT_API_URL", prefect_server)
     with (own_home / "log").open("w") as log:
         process = subprocess.Popen(
-            [BIN / "landrecords", "up", "--tiles-port", str(free_port())], stdout=log, stderr=log
+            [BIN / "landrecords", "up", "--tiles-port", str(free_port()), "--sites-port", str(free_port())],
+            stdout=log,
+            stderr=log,
         )
     until(lambda: "end it" in (own_home / "log").read_text() or process.poll() is not None, "`up` to be ready")
     said = (own_home / "log").read_text()
