@@ -25,7 +25,7 @@ from tasks.photos_tools import Access, Job, Toolbox, opened_toolbox
 from tasks.photos_work import FolderAgenda, FolderTable, closing_report, find_sites
 from tasks.pipeline import run_pages, threads_needed
 from tasks.postgres import open_database
-from tasks.records import RunReport, Status
+from tasks.records import FINAL, RunReport
 from tasks.reporting import reported
 from tasks.settings import load_settings
 from tasks.site_names import SiteName
@@ -77,7 +77,7 @@ def photos(
             listed = list_all(tools, tag, wanted)
             names = [each.site for each in listed]
             if refresh:
-                tools.queue.retry(_of_sites(job, names), statuses=(Status.COMPLETED, Status.SKIPPED), limit=limit)
+                tools.queue.retry(_of_sites(job, names), statuses=FINAL, limit=limit)
             table = FolderTable()
             for folder in crawl(tools, tag, names, limit):
                 run.page_done(folder.number, folder.counts)

@@ -42,9 +42,6 @@ from tasks.postgres import Database, connect, embedded_url, migrate
 from tests.fakes.own_postgres import OwnPostgres
 
 TEMPLATE = "migrated"
-"""Without these a page waits up to 2 s for its slot while the server writes events, 20 a transaction: a run of
-seven pages took 12 s instead of 2."""
-
 _numbers = itertools.count(1)
 
 
@@ -156,12 +153,14 @@ def _run(url: str, statement: str) -> None:
 @pytest.fixture(scope="session")
 def prefect_server() -> Iterator[str]:
     """API address of one Prefect server for the session, in force for everything that uses Prefect."""
-    from prefect.settings import PREFECT_API_URL, temporary_settings
+    from prefect.settings import PREFECT_API_URL, PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
 
     from flows.local import local_server, quick_clients
 
     url = local_server(HOME / "prefect-server", ports=(0,))
-    with temporary_settings({PREFECT_API_URL: url, **quick_clients(url, HOME / "prefect-server")}):
+    # Prefect's heartbeat thread sleeps for whole seconds, and each run waits for it at its end
+    unbeaten = {PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}
+    with temporary_settings({PREFECT_API_URL: url, **quick_clients(url, HOME / "prefect-server"), **unbeaten}):
         yield url
     services.let_go(HOME / "prefect-server" / "prefect")
 

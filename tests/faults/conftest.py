@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -44,6 +44,12 @@ class Run:
     mark: str
     log: Path
     output: Path
+
+    def go(self) -> None:
+        """Begin, after it was launched to wait."""
+        assert self.process.stdin is not None
+        with self.process.stdin as pipe:
+            pipe.write(b"go\n")
 
     def wait(self, timeout_s: float = 90.0) -> int:
         """Its exit code."""
@@ -102,16 +108,20 @@ class Scene:
         return self.home / "spool"
 
     def start(self, portal_url: str, **parameters: Any) -> Run:
-        """A run as a process of its own, in a process group of its own."""
+        """A documents run."""
+        return self.launch("documents", {"portal_url": portal_url, "backoff_s": 0.3, **parameters})
+
+    def launch(self, flow: str, given: Mapping[str, Any], *, wait: bool = False) -> Run:
+        """A run as a process of its own, in a process group of its own. With `wait` it begins when told to `go`."""
         mark, number = uuid.uuid4().hex, len(self.runs) + 1
         log, output = self.home / f"run-{number}.log", self.home / f"run-{number}.out"
-        given = {"portal_url": portal_url, "backoff_s": 0.3, **parameters}
+        command = [sys.executable, str(SCRIPT), flow, json.dumps(given, default=str), *(["--wait"] if wait else [])]
         with log.open("wb") as errors, output.open("wb") as out:
             process = subprocess.Popen(
-                [sys.executable, str(SCRIPT), json.dumps(given, default=str)],
+                command,
                 env={**os.environ, **self.environment, "LANDRECORDS_RUN_MARK": mark},
                 cwd=self.home,
-                stdin=subprocess.DEVNULL,
+                stdin=subprocess.PIPE if wait else subprocess.DEVNULL,
                 stdout=out,
                 stderr=errors,
                 start_new_session=True,
@@ -137,10 +147,14 @@ class Scene:
 
     def nothing_left(self) -> None:
         """No process of any run, no connection to the database, no claimed row, no partial file; store = table."""
+        self.nobody_left()
+        assert disagreements(self.database, self.store, self.spool) == []
+
+    def nobody_left(self) -> None:
+        """No process of any run, and no connection to the database."""
         for run in self.runs:
             until(lambda run=run: not run.children(self.home), f"children gone: {run.children(self.home)}", 10)
         until(lambda: not self.connections(), "database connections gone", 10)
-        assert disagreements(self.database, self.store, self.spool) == []
 
     def connections(self) -> int:
         """Connections to the test's database besides those of the test."""
