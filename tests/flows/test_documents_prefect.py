@@ -68,7 +68,7 @@ def seen(tmp_path_factory: pytest.TempPathFactory, postgres_url: str, prefect_se
         SamplePortal(corpus, prepare=True) as portal,
         get_client(sync_client=True) as client,
     ):
-        report = world.run(portal.url, index=world.index_of(portal), requests_per_second=41)
+        report = world.run(portal.url, index=world.index_of(portal), requests_per_second=17)
         found = Seen(world, host_of(portal.url), report, client)
         _wait_for(lambda: _all_ended(found.task_runs()))
         yield found
@@ -136,7 +136,7 @@ def test_every_tag_has_a_limit_and_the_host_its_dial(seen: Seen) -> None:
         assert limit.concurrency_limit > 0
         assert limit.active_slots == [], "given back"
     dial = seen.client.read_global_concurrency_limit_by_name(seen.host)
-    assert dial.slot_decay_per_second == 41
+    assert dial.slot_decay_per_second == 17
     assert dial.active
 
 

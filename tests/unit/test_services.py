@@ -132,6 +132,7 @@ def test_it_stops_when_its_user_ends_or_lets_go(folder: Path) -> None:
     assert eventually(lambda: gone(second))
 
 
+@pytest.mark.alone
 def test_runs_in_a_row_share_it(folder: Path) -> None:
     for _ in range(3):
         with users(folder, 1) as (user,):
