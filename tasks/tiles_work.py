@@ -189,5 +189,9 @@ def outlines(area: Area) -> list[Block]:
 
 
 def _cells(tools: Toolbox, block: Block) -> Iterator[Cell]:
+    """Streamed: where a cell is a tile there are as many of them."""
     arguments = {**block._asdict(), "number": tools.job.layer.number, "side": tiles_a_cell(block)}
-    return (Cell(*row) for row in tools.database.rows(sql_text("tiles_cells"), arguments))
+    with tools.database.transaction(named="cells") as cursor:
+        cursor.execute(sql_text("tiles_cells"), arguments)
+        for row in cursor:
+            yield Cell(*row)
