@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import closing
-from typing import Annotated, Any, Literal, cast
+from typing import Annotated, Any, cast
 
 from prefect.task_runners import ThreadPoolTaskRunner
 from pydantic import Field
@@ -27,7 +27,7 @@ from tasks.tile_images import known_blanks
 from tasks.tile_plan import Area, area_of, check_layer, open_layer, plan
 from tasks.tile_urls import Scheme
 from tasks.tiles import fetch_page
-from tasks.tiles_archive import Archive, archive_orders, build_archive, upload_archive
+from tasks.tiles_archive import Archive, ArchiveOrder, archive_orders, build_archive, upload_archive
 from tasks.tiles_tools import Job, Source, Toolbox, opened_toolbox
 from tasks.tiles_work import closing_report, estimate, page_size
 from tasks.workloads import TILES
@@ -102,6 +102,7 @@ def tiles(
     host, blanks = source.host, known_blanks(blank_hashes or ())
     area = area_of(zoom, bbox=bbox, polygon=polygon, x_range=x_range, y_range=y_range, tms=scheme == "tms")
     check_layer(layer)
+    orders = archive_orders(archive, area, attribution, geotiff_compression)
     database = open_database(settings, size=DATABASE_CONNECTIONS)
     given = {"layer": layer, "host": host, "tiles": area.tiles, "limit": limit, "dry_run": dry_run, "archive": archive}
     with closing(database), reported("tiles", database, (TILES,), given) as run:
@@ -117,7 +118,7 @@ def tiles(
                 for page in crawl(tools, area, limit, refresh=refresh):
                     run.page_done(page.number, page.counts)
             try:
-                made = archives(tools, area, archive, attribution, geotiff_compression)
+                made = archives(tools, orders)
             except LandrecordsError:
                 closing_report(run, tools, area, [])
                 raise
@@ -143,11 +144,8 @@ def crawl(tools: Toolbox, area: Area, limit: int | None, *, refresh: bool) -> It
                 raise
 
 
-def archives(
-    tools: Toolbox, area: Area, kind: Archive, attribution: str, compression: Literal["deflate", "zstd", "jpeg"]
-) -> list[str]:
+def archives(tools: Toolbox, orders: list[ArchiveOrder]) -> list[str]:
     """Make and store what was asked for; returns the keys."""
-    orders = archive_orders(kind, area, attribution, compression)
     if not orders or tools.stop.is_set():
         return []
     limit_pages("archive", "store")

@@ -103,7 +103,7 @@ def write_geotiff(
     Raises ConfigurationError (no tile, too large), StopRequested, OutsideUnreachable (disk full). Then nothing
     appears at `destination`, and what was there stays.
     """
-    _check(block, compression)
+    check_mosaic(block, compression)
     order = _Order(
         destination,
         block,
@@ -242,7 +242,8 @@ class _Mosaic:
         )
 
 
-def _check(block: Block, compression: str) -> None:
+def check_mosaic(block: Block, compression: str) -> None:
+    """Raises ConfigurationError for a mosaic that cannot be made, whatever its tiles are."""
     if compression not in get_args(Compression):
         raise ConfigurationError(f"compression {compression!r} is not known; use deflate, zstd or jpeg.")
     if block.columns < 1 or block.rows < 1:

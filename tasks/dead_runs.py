@@ -37,28 +37,46 @@ def end_dead_runs(database: Database, workload: str) -> int:
     )
     dead = [run_id for run_id, owner in found if owner and is_dead(owner)]
     if dead:
-        _end_in_prefect(dead)
+        _end_in_prefect(database, dead)
         database.rows("UPDATE landrecords_runs SET ended_at = now() WHERE run_id = ANY(%s)", (dead,))
     return len(dead)
 
 
-def _end_in_prefect(run_ids: list[str]) -> None:
+def _end_in_prefect(database: Database, run_ids: list[str]) -> None:
     try:
         with get_client(sync_client=True) as client:
-            for run_id in run_ids:
-                _end(client, UUID(run_id))
+            tags = set().union(*(_end(client, UUID(run_id)) for run_id in run_ids))
+            living = "SELECT count(*) FROM landrecords_runs WHERE ended_at IS NULL AND NOT run_id = ANY(%s)"
+            if database.rows(living, (run_ids,)) == [(0,)]:
+                for tag in tags:
+                    _free(client, database, tag)
     except (httpx.HTTPError, PrefectException, RuntimeError) as exc:
         log.warning("killed runs not ended in Prefect: %s", exc)
 
 
-def _end(client: SyncPrefectClient, flow_run_id: UUID) -> None:
+def _free(client: SyncPrefectClient, database: Database, tag: str) -> None:
+    """Give back the slots of pages whose start Prefect had not heard of when they were killed, or has since; only
+    when no run of ours is alive, whose pages may have begun this moment. A minute later their leases would lapse."""
+    for holder in client.read_concurrency_limit_by_tag(tag).active_slots:
+        with suppress(ObjectNotFound):
+            of_run = str(client.read_task_run(holder).flow_run_id)
+            if not database.rows("SELECT 1 FROM landrecords_runs WHERE run_id = %s", (of_run,)):
+                continue
+        client.decrement_v1_concurrency_slots([tag], holder, _UNKNOWN_BEFORE_S)
+
+
+def _end(client: SyncPrefectClient, flow_run_id: UUID) -> set[str]:
+    """Give back its slots and set its state; returns the tags of its pages."""
+    tags: set[str] = set()
     mine = FlowRunFilter(id=FlowRunFilterId(any_=[flow_run_id]))
     offset = 0
     while pages := client.read_task_runs(flow_run_filter=mine, limit=_PAGES_READ, offset=offset):
         for page in pages:
+            tags.update(page.tags)
             if page.state is None or not page.state.is_final():
                 client.decrement_v1_concurrency_slots(page.tags, page.id, _UNKNOWN_BEFORE_S)
         offset += len(pages)
-    state: State[None] = Crashed(message="its process was killed; a later run goes on with its documents")
+    state: State[None] = Crashed(message="its process was killed; a later run goes on with what it left")
     with suppress(ObjectNotFound):  # a run without this Prefect server
         client.set_flow_run_state(flow_run_id, state, force=True)
+    return tags

@@ -10,7 +10,7 @@ from typing import Literal
 from prefect import task
 
 from tasks.archive_geotiff import MEDIA_TYPE as GEOTIFF
-from tasks.archive_geotiff import write_geotiff
+from tasks.archive_geotiff import check_mosaic, write_geotiff
 from tasks.archive_pmtiles import MEDIA_TYPE as PMTILES
 from tasks.archive_pmtiles import About, write_pmtiles
 from tasks.geotiff_pixels import Compression
@@ -54,11 +54,13 @@ class Made:
 
 
 def archive_orders(kind: Archive, area: Area, attribution: str, compression: Compression) -> list[ArchiveOrder]:
-    """One PMTiles archive for all zooms, or a GeoTIFF for each."""
+    """One PMTiles archive for all zooms, or a GeoTIFF for each. Raises ConfigurationError for one that is too large."""
     boxes = tuple(outlines(area))
     if kind == "pmtiles":
         return [ArchiveOrder(".pmtiles", boxes, attribution)]
     if kind == "geotiff":
+        for box in boxes:
+            check_mosaic(box, compression)
         return [ArchiveOrder(f"-z{box.z}.tif", (box,), attribution, compression) for box in boxes]
     return []
 

@@ -24,6 +24,8 @@ TILES = Step("tiles")
 
 PHOTOS = Step("site_images", order="site, folder, id")
 
+PROPERTIES = Step("properties", order="searched_municipality, id", id_type="text")
+
 
 @dataclass(frozen=True)
 class Workload:
@@ -57,6 +59,7 @@ WORKLOADS = {
         ),
         Workload("tiles", (TILES,), ("layer", "z", "x", "y")),
         Workload("photos", (PHOTOS,), ("host", "site", "folder", "path")),
+        Workload("properties", (PROPERTIES,), ("source", "searched_municipality", "address")),
     )
 }
 

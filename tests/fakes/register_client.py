@@ -7,7 +7,7 @@ from typing import Any
 
 from psycopg2 import sql
 
-from tasks.checkpoints import Queue, Step
+from tasks.checkpoints import Queue
 from tasks.postgres import Database
 from tasks.records import Status
 from tasks.register_changes import sight
@@ -16,8 +16,8 @@ from tasks.register_profile import RegisterProfile, load_register
 from tasks.register_tables import TABLES
 from tasks.sample.register_land import Rows
 from tasks.sample.register_office import RegisterOffice
+from tasks.workloads import PROPERTIES
 
-STEP = Step("properties", order="searched_municipality, id", id_type="text")
 DANISH, COUNTY = load_register("boligsiden"), load_register("sample-county")
 
 Bodies = Callable[[str], bytes | None]
@@ -50,7 +50,7 @@ def load_all(
 ) -> Loaded:
     """Load everything that is pending, page by page."""
     loader, total = loader or Loader(profile), Loaded()
-    queue = Queue(database, STEP, run_id=run_id)
+    queue = Queue(database, PROPERTIES, run_id=run_id)
     while True:
         with queue.claim(limit, columns=COLUMNS) as page:
             if not page.rows:
@@ -60,7 +60,7 @@ def load_all(
 
 def fetch_again(database: Database) -> None:
     """All of it is to be fetched anew."""
-    Queue(database, STEP, run_id="again").retry(statuses=[Status.COMPLETED, Status.FAILED])
+    Queue(database, PROPERTIES, run_id="again").retry(statuses=[Status.COMPLETED, Status.FAILED])
 
 
 def rows_of(database: Database, table: str, columns: Iterable[str]) -> list[dict[str, Any]]:

@@ -164,6 +164,8 @@ class Scene:
 
     def close(self) -> None:
         for run in self.runs:
+            if run.process.stdin is not None:
+                run.process.stdin.close()
             if run.process.poll() is None:
                 run.kill(signal.SIGKILL)
 

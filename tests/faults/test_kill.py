@@ -69,7 +69,7 @@ def test_twenty_kills_then_resume(scene: Scene, make_portal: Callable[..., Sampl
     """Of the run's process, every fourth time of its whole process group."""
     moments = random.Random(SEED)
     portal = make_portal(DOCUMENTS, oddities=ODDITIES, latency_ms=20)
-    given: dict[str, Any] = {"index": scene.index_of(portal), "requests_per_second": 60}
+    given: dict[str, Any] = {"index": scene.index_of(portal), "requests_per_second": 20}
     known: dict[int, datetime] = {}
     print(f"seed {SEED}")
     for number in range(1, KILLS + 1):
@@ -89,8 +89,7 @@ def test_twenty_kills_then_resume(scene: Scene, make_portal: Callable[..., Sampl
     assert scene.count("true") == DOCUMENTS
     scene.nothing_left()
     assert killed_runs_in_prefect(scene, but=report.run_id) == {"Crashed": KILLS}
-    # a page that had its slot, but had not yet told Prefect of itself, is given up by its lease a minute later
-    assert taken_slots(host_of(portal.url)) < KILLS
+    assert taken_slots(host_of(portal.url)) == 0
 
 
 def killed_runs_in_prefect(scene: Scene, *, but: str) -> Counter[str | None]:

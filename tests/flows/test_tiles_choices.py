@@ -39,6 +39,7 @@ from tasks.sample.running import InThread
 from tasks.sample.tile_contents import Sort, blank_content, tile_content, tile_number, tile_sort
 from tasks.sample.tiles import SampleTiles, TileOffice
 from tasks.tile_grid import flipped
+from tasks.tile_images import verify
 from tasks.tile_plan import area_of
 from tests.fakes.gcs import FakeGcs
 from tests.fakes.http_server import unused_port
@@ -251,6 +252,24 @@ def test_known_blank_tiles_and_statuses_that_mean_missing(world: World, server: 
     assert asked(server)[tile_number("parcels", *second)] == 1
 
 
+def test_a_picture_that_nobody_can_read_fails_alone(
+    world: World, server: SampleTiles, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A fault of ours, such as a decoder that trips over one file, does not take its page along."""
+    victim = tile_content("parcels", *pictures(6, 6)[0])
+
+    def trip(body: bytes, *rest: Any, **more: Any) -> Any:
+        if body == victim:
+            raise RecursionError("boxes in boxes in boxes")
+        return verify(body, *rest, **more)
+
+    monkeypatch.setattr("tasks.tiles.verify", trip)
+    report = world.tiles(server.template("parcels"), LAYER, Z, **area(6, 6), backoff_s=0.02)
+    assert report.failures == {"internal": 1}
+    assert tile_rows(world.database, LAYER)[pictures(6, 6)[0]]["error"] == "RecursionError: boxes in boxes in boxes"
+    assert wrong(world, sample("parcels"), may_fail=True) == []
+
+
 # --- a server that gives nothing but errors ---
 
 
@@ -377,11 +396,14 @@ def test_a_refresh_in_which_a_tile_fails_keeps_the_old_one(world: World, server:
     world.tiles(server.template("parcels"), LAYER, Z, **area(6, 6))
     server.version, bad = 1, pictures(6, 6)[0]
     server.faults = {"rules": [hit("html", bad, times=None)]}
-    assert world.tiles(server.template("parcels"), LAYER, Z, **area(6, 6), refresh=True, backoff_s=0.02).failures == {
-        "html_error_page": 1
-    }
+    options = {"refresh": True, "backoff_s": 0.02, "archive": "pmtiles"}
+    report = world.tiles(server.template("parcels"), LAYER, Z, **area(6, 6), **options)
+    assert report.failures == {"html_error_page": 1}
     _, x, y = bad
     assert (world.store / LAYER / f"{Z}/{x}/{y}.png").read_bytes() == tile_content("parcels", *bad)
+    archive = Reader(MemorySource((world.store / "archives" / f"{LAYER}.pmtiles").read_bytes()))
+    for name in names(6, 6):
+        assert archive.get(*name) == tile_content("parcels", *name, 0 if name == bad else 1)
     assert wrong(world, sample("parcels", 1), may_fail=True) == []
 
 
@@ -618,6 +640,7 @@ MISTAKES: list[tuple[dict[str, Any], str]] = [
     ({**NOWHERE, "polygon": POLYGON, "bbox": [14.0, 50.0, 14.1, 50.1]}, "only one of them"),
     ({**NOWHERE, "zoom": 20, "bbox": [-180, -80, 180, 80]}, "500,000,000"),
     ({"blank_hashes": ["abc"]}, "SHA-256"),
+    ({"archive": "geotiff", "x_range": [0, 40_000], "y_range": [0, 1000]}, "too large"),
 ]
 
 

@@ -1,0 +1,123 @@
+"""What became of properties from fetch to fetch: found, vanished, returned, new, changed, priced anew."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Any, NamedTuple
+
+from tasks.postgres import Database, sql_text
+
+KINDS = ("new", "changed", "price", "vanished", "returned")
+
+
+class Sighted(NamedTuple):
+    """Of the ids a page of a search named: how many the search had not named before, how many no one knew."""
+
+    distinct: int
+    new: int
+
+
+def sight(
+    database: Database, search_id: str, ids: Collection[str], *, source: str, municipality: str, address_type: str
+) -> Sighted:
+    """Note what a page of a search named, and make rows, all pending, for what is not known yet.
+
+    search_id  names the whole search, over all its pages and partitions; one that goes on after a crash keeps it
+    Naming an id again changes nothing, so shifting pages and divided searches may overlap.
+    """
+    arguments = {
+        "search_id": search_id,
+        "ids": list(ids),
+        "source": source,
+        "municipality": municipality,
+        "address_type": address_type,
+    }
+    return Sighted(*database.rows(sql_text("properties_sight"), arguments)[0])
+
+
+def sighted(database: Database, search_id: str) -> int:
+    """How many different properties a search has named so far."""
+    statement = "SELECT count(*) FROM property_sightings WHERE search_id = %s"
+    return int(database.rows(statement, (search_id,))[0][0])
+
+
+def forget_search(database: Database, search_id: str) -> None:
+    """Drop the notes of a search that is over."""
+    database.rows("DELETE FROM property_sightings WHERE search_id = %s", (search_id,))
+
+
+class Missed(NamedTuple):
+    """Properties that a search did not find any more, and those that it found again."""
+
+    vanished: int
+    returned: int
+
+
+def mark_vanished(
+    database: Database,
+    search_id: str,
+    run_id: str,
+    *,
+    source: str,
+    municipalities: Sequence[str],
+    address_types: Sequence[str],
+) -> Missed:
+    """Mark what the search did not name of its municipalities and types. Only for a search that was whole: one that
+    fell short of its total would call vanished what it did not reach.
+
+    Raises OutsideUnreachable, also where it and a loading page waited for each other; try it again.
+    """
+    arguments = {
+        "search_id": search_id,
+        "run_id": run_id,
+        "source": source,
+        "municipalities": list(municipalities),
+        "address_types": list(address_types),
+    }
+    return Missed(*database.rows(sql_text("properties_vanish"), arguments)[0])
+
+
+@dataclass(frozen=True)
+class ChangeReport:
+    """What a run found to have changed, counted from the table of changes.
+
+    kinds   new, changed, price, vanished, returned -> properties (of price: listings)
+    fields  of the changed: `latest_valuation`, `cases.current_price`, `registrations added` -> properties
+    """
+
+    kinds: dict[str, int] = field(default_factory=lambda: dict.fromkeys(KINDS, 0))
+    fields: dict[str, int] = field(default_factory=dict)
+
+
+def change_report(database: Database, run_id: str) -> ChangeReport:
+    """The run's changes, counted; fields that changed most often first."""
+    report = ChangeReport()
+    rows = database.rows(sql_text("properties_change_counts"), {"run_id": run_id})
+    for what, name, number in sorted(rows, key=lambda row: (-row[2], row[1])):
+        (report.kinds if what == "kind" else report.fields)[name] = number
+    return report
+
+
+class Change(NamedTuple):
+    """One change of one property. `fields` is given for `changed`; listing and prices for `price`."""
+
+    property_id: str
+    address: str | None
+    kind: str
+    fields: tuple[str, ...]
+    case_id: str | None
+    old_price: Decimal | None
+    new_price: Decimal | None
+
+
+def changes(
+    database: Database, run_id: str, *, kinds: Sequence[str] = KINDS, limit: int | None = None
+) -> Iterator[Change]:
+    """The run's changes, in the order they were noted; streamed."""
+    arguments: dict[str, Any] = {"run_id": run_id, "kinds": list(kinds), "limit": limit}
+    with database.transaction(named="property_changes") as cursor:
+        cursor.execute(sql_text("properties_change_rows"), arguments)
+        for item, address, kind, fields, *rest in cursor:
+            yield Change(item, address, kind, tuple(fields or ()), *rest)

@@ -1,0 +1,187 @@
+"""What differs from register to register, as configuration: addresses, parameters, paging, names of fields.
+
+A profile is a TOML or JSON file; `boligsiden` and `sample-county` come with the package (`tasks/register_profiles`).
+It says how to search, where to fetch one property, and which field of the answer is which column:
+
+    source = "my-register"
+    api_url = "https://api.example.org/"
+    [search]
+    path = "search/addresses"
+    ...
+    [tables.registrations]
+    rows = "registrations"                  # where the rows are in the answer; left out: the property itself
+    [tables.registrations.columns]
+    registration_id = "registrationID"      # a path within the row, see tasks/register_fields.py
+    municipality_code = "^municipality.code"
+    date = { path = "recorded", written = "%d/%m/%Y" }
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tomllib
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, Field, ValidationError, model_validator
+
+from tasks.errors import ConfigurationError
+from tasks.register_fields import Model, PlainPath, TableSource, check_tables, suggested
+
+
+class Paging(Model):
+    """How the pages of a search follow one another: they are counted, or each names the next.
+
+    parameter  takes the page's number (the first is `first`) or the cursor
+    size       hits a page, asked for by `size_parameter`
+    next       path: where an answer names the next cursor
+    """
+
+    kind: Literal["page", "cursor"]
+    parameter: str = Field(min_length=1)
+    first: int = 1
+    size_parameter: str = Field(min_length=1)
+    size: int = Field(ge=1)
+    next: PlainPath = ""
+
+    @model_validator(mode="after")
+    def _names_the_next(self) -> Self:
+        if (self.kind == "cursor") != bool(self.next):
+            raise ValueError("a cursor goes with `next`, and `next` with a cursor")
+        return self
+
+
+class Search(Model):
+    """How properties are found.
+
+    items, id    paths: the hits in an answer, and the property's id in a hit
+    total        path: how many hits the query has; empty when the register does not say
+    cap          hits that one query delivers at the most
+    past_end     statuses that mean "there is no such page"
+    parameters   sent with every search
+    filters      what a search is narrowed by -> its parameter; two parameters for a band, both ends included
+    values       paths: where a hit says its own value of a filter
+    partition    the filters by which a search over the cap is divided, in this order
+    """
+
+    path: str = Field(min_length=1)
+    items: PlainPath
+    id: PlainPath = Field(min_length=1)
+    total: PlainPath = ""
+    cap: int | None = Field(default=None, ge=1)
+    past_end: tuple[int, ...] = ()
+    parameters: dict[str, str] = Field(default_factory=dict)
+    filters: dict[str, str | tuple[str, str]]
+    values: dict[str, PlainPath] = Field(default_factory=dict)
+    partition: tuple[str, ...] = ()
+    paging: Paging
+
+    @model_validator(mode="after")
+    def _filters_are_known(self) -> Self:
+        for name in (*self.values, *self.partition):
+            if name not in self.filters:
+                raise ValueError(f"there is no filter {name!r}; {suggested(name, self.filters)}")
+        for needed in ("municipality", "address_type"):
+            if not isinstance(self.filters.get(needed), str):
+                raise ValueError(f"the filters need {needed!r} with one parameter: every run asks by it")
+        return self
+
+
+class Detail(Model):
+    """How one property is fetched: a path with {id}, and where in the answer the property is."""
+
+    path: str = Field(pattern=r"\{id\}")
+    record: PlainPath = ""
+
+
+class ApiKey(Model):
+    """A header that takes the key kept in an environment variable."""
+
+    header: str = Field(min_length=1)
+    environment: str = Field(pattern=r"^LANDRECORDS_[A-Z0-9_]+$")
+    prefix: str = ""
+
+
+def _base(url: str) -> str:
+    parts = urlsplit(url.strip())
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
+        raise ValueError("it is no http or https address, or has a query")
+    return parts._replace(path=parts.path.rstrip("/") + "/").geturl()
+
+
+class RegisterProfile(Model):
+    """A register.
+
+    source     its name in the rows: a table may hold several registers
+    id_prefix  put before its ids where those of two registers might be the same
+    requests_per_second   the dial that a run starts with when nobody gave one
+    ignored    fields that are neither kept nor counted as unknown: paths, with [] behind a list
+    """
+
+    source: str = Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")
+    about: str = ""
+    api_url: Annotated[str, AfterValidator(_base)]
+    id_prefix: str = Field(default="", pattern=r"^[\w.:-]{0,40}$")
+    requests_per_second: float = Field(default=10.0, gt=0)
+    headers: dict[str, str] = Field(default_factory=dict)
+    key: ApiKey | None = None
+    search: Search
+    detail: Detail
+    tables: Annotated[dict[str, TableSource], AfterValidator(check_tables)]
+    ignored: tuple[str, ...] = ()
+
+    def request_headers(self) -> dict[str, str]:
+        """The headers of every request, the key among them. Raises ConfigurationError when it is not set."""
+        if self.key is None:
+            return dict(self.headers)
+        secret = os.environ.get(self.key.environment, "").strip()
+        if not secret:
+            raise ConfigurationError(f"the register {self.source} wants a key; set {self.key.environment} to it.")
+        return {**self.headers, self.key.header: self.key.prefix + secret}
+
+
+def load_register(name_or_path: str | Path, api_url: str | None = None) -> RegisterProfile:
+    """The profile of that name, or of a .toml or .json file. `api_url`, when given, stands above the file's.
+
+    Raises ConfigurationError in one sentence.
+    """
+    given = _read(str(name_or_path))
+    if api_url:
+        given = {**given, "api_url": api_url}
+    try:
+        return RegisterProfile.model_validate(given)
+    except ValidationError as exc:
+        first = exc.errors(include_input=False, include_url=False)[0]
+        where = ".".join(str(part) for part in first["loc"]) or "it"
+        said = first["msg"].removeprefix("Value error, ")
+        message = f"{where} in register profile {name_or_path} is not usable ({said}); correct it."
+        raise ConfigurationError(message) from None
+
+
+def shipped_registers() -> list[str]:
+    """Names of the profiles that come with the package."""
+    folder = resources.files("tasks").joinpath("register_profiles")
+    return sorted(file.name.removesuffix(".toml") for file in folder.iterdir() if file.name.endswith(".toml"))
+
+
+def _read(name: str) -> dict[str, Any]:
+    shipped = shipped_registers()
+    if name in shipped:
+        file = resources.files("tasks").joinpath("register_profiles", f"{name}.toml")
+        return tomllib.loads(file.read_text(encoding="utf-8"))
+    path = Path(name)
+    if path.suffix not in (".toml", ".json"):
+        raise ConfigurationError(f"there is no register profile {name!r}; {suggested(name, shipped)}, or a file.")
+    try:
+        text = path.expanduser().read_text(encoding="utf-8")
+        given = tomllib.loads(text) if path.suffix == ".toml" else json.loads(text)
+    except OSError as exc:
+        raise ConfigurationError(f"register profile {path} cannot be read ({exc.strerror}); give another.") from exc
+    except ValueError as exc:  # TOML, JSON and UTF-8 errors alike
+        raise ConfigurationError(f"register profile {path} cannot be understood ({exc}); correct it.") from exc
+    if not isinstance(given, dict):
+        raise ConfigurationError(f"register profile {path} is no object; give one with the names of a profile.")
+    return given
