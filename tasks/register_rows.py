@@ -97,10 +97,11 @@ class RegisterReader:
         return self.record(asked, answer)
 
     def record(self, asked: str, answer: Any) -> Record:
-        """The same of an answer that is parsed. Raises BadRecord."""
-        if type(answer) is not dict:
-            raise BadRecord(Reason.WRONG_TYPE, "", "the answer is no object with a property")
-        (row,) = self._property.rows(answer) or [[]]
+        """The same of an answer that is parsed. Raises BadRecord; TransientError for what is no property at all."""
+        if type(answer) is not dict or answer.keys().isdisjoint(self._known.names):
+            said = "an error" if type(answer) is dict and "error" in answer else "something else"
+            raise TransientError(Reason.PORTAL_ERROR, f"the answer holds no property but {said}")
+        (row,) = self._property.rows(answer)
         item = self._checked_id(row, asked)
         unknown = _gather_unknown(answer, self._known, "", {})
         lines = {PROPERTIES.name: ["\t".join([*row, self._extra(unknown)])]}
@@ -113,8 +114,6 @@ class RegisterReader:
 
     def _checked_id(self, row: list[str], asked: str) -> str:
         """The property's id as it is written in rows."""
-        if not row:
-            raise BadRecord(Reason.MISSING_FIELD, "id", "is missing: the answer is empty")
         row[0] = item = self._profile.id_prefix + row[0]
         if item != asked or "\\" in item:
             raise BadRecord(Reason.OTHER_ITEM, "id", f"is {item[:80]!r}, but {asked[:80]!r} was asked for")

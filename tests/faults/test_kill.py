@@ -69,7 +69,7 @@ def test_twenty_kills_then_resume(scene: Scene, make_portal: Callable[..., Sampl
     """Of the run's process, every fourth time of its whole process group."""
     moments = random.Random(SEED)
     portal = make_portal(DOCUMENTS, oddities=ODDITIES, latency_ms=20)
-    given: dict[str, Any] = {"index": scene.index_of(portal), "requests_per_second": 20}
+    given: dict[str, Any] = {"index": scene.index_of(portal), "requests_per_second": 12}
     known: dict[int, datetime] = {}
     print(f"seed {SEED}")
     for number in range(1, KILLS + 1):

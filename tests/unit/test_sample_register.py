@@ -270,7 +270,7 @@ FAULTS = {
     "damaged": "malformed_json",
     "wrong_length": "malformed_json",
     "unbounded_cut": "malformed_json",
-    "json": "missing_field",
+    "json": "portal_error",
     "slow": "whole",
 }
 
