@@ -28,10 +28,12 @@ from tasks.errors import OutsideUnreachable
 from tasks.pacing import host_of
 from tasks.postgres import Database, migrate
 from tasks.records import RunReport
-from tasks.sample.faults import NASTY_TILES, FaultKind
+from tasks.sample.faults import NASTY_TILES, FaultKind, Outage
 from tasks.sample.tile_contents import tile_number
 from tasks.sample.tiles import SampleTiles
+from tasks.store_wire import Patience
 from tasks.tiles import fetch_page
+from tests.fakes.gcs import FakeGcs
 from tests.fakes.own_postgres import OwnPostgres
 from tests.faults.conftest import Run, Scene, until
 from tests.flows.conftest import World, opened_world
@@ -98,9 +100,8 @@ EVERYTHING = {"lasts_s": OUTAGE_S, "times": None}
     [
         {"outages": [{"lasts_s": OUTAGE_S, "how": "refuse"}]},
         {"rules": [{"kind": "unavailable", **EVERYTHING}]},
-        {"rules": [{"kind": "truncated", **EVERYTHING}]},
     ],
-    ids=["refused", "unavailable", "truncated"],
+    ids=["refused", "unavailable"],
 )
 def test_everything_fails_for_five_seconds_while_all_transfers_are_in_flight(
     world: World, server: SampleTiles, how: dict[str, Any]
@@ -123,8 +124,11 @@ def test_everything_fails_for_five_seconds_while_all_transfers_are_in_flight(
 
 def test_everything_a_nasty_server_has_is_stored_and_the_rest_has_its_reason(world: World, server: SampleTiles) -> None:
     """Truncations, HTML, JSON, resets, stalls, wrong lengths, damage and two outages, some of it for good."""
-    patient = [rule for rule in NASTY_TILES.rules if not (rule.kind is FaultKind.TOO_MANY or rule.every)]
-    server.faults = NASTY_TILES.model_copy(update={"rules": tuple(patient)})  # each pause would take some seconds
+    # without the rules that ask everybody for a pause: each would take some seconds
+    rules = [rule for rule in NASTY_TILES.rules if not (rule.kind is FaultKind.TOO_MANY or rule.every)]
+    shorter = tuple(rule.model_copy(update={"seconds": min(2.0, rule.seconds)}) for rule in rules)
+    outages = Outage(starts_s=1, lasts_s=1, how="refuse"), Outage(starts_s=4, lasts_s=0.5, how="reset")
+    server.faults = NASTY_TILES.model_copy(update={"rules": shorter, "outages": outages})
     report = crawl(world, server, **area(30, 25), decode=True, backoff_s=0.3)
     assert sum(report.counts.values()) == 750
     assert report.counts["pending"] == report.counts["in_progress"] == 0
@@ -275,7 +279,7 @@ def test_a_sigterm_ends_the_run_within_three_seconds(crawls: Crawls) -> None:
     crawls.check()
 
 
-# --- database and disk ---
+# --- database, bucket and disk ---
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL], ids=["restart", "crash"])
@@ -293,6 +297,23 @@ def test_the_database_goes_away_in_the_middle(crawls: Crawls, own_postgres: OwnP
     check(scene.database, scene.home)
     assert crawls.count("true") == 500
     scene.database.close()
+
+
+def test_the_bucket_fails_for_a_while(world: World, server: SampleTiles, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Longer than the door is patient: pages fail and are run again, no tile is blamed for it."""
+    monkeypatch.setattr(fetch_page, "retry_delay_seconds", [1.0, 1.0, 1.0])
+    monkeypatch.setattr("tasks.store_gcs.Patience", lambda: Patience(delays_s=(0.05, 0.1)))
+    with FakeGcs() as bucket:
+        monkeypatch.setenv("STORAGE_EMULATOR_HOST", bucket.url)
+        monkeypatch.setenv("LANDRECORDS_STORE_URL", f"gs://{bucket.bucket.name}/county")
+        bucket.faults.add("status", on="multipart", status=503, after=20, seconds=2.0)
+        assert crawl(world, server, **area(15, 10)).failures == {}
+        assert sum(entry.status == 503 for entry in bucket.log) > 3, "it did fail"
+        folder = f"county/{LAYER}/"
+        contents = {name.removeprefix(folder): found.data for name, found in bucket.objects.items() if folder in name}
+    rows = tile_rows(world.database, LAYER)
+    assert tile_disagreements(rows, contents, sample(SERVED)) == []
+    assert {row["attempts"] for row in rows.values()} == {1}
 
 
 @pytest.fixture

@@ -230,10 +230,10 @@ def test_tiles_that_decoding_alone_shows_to_be_damaged(world: World, server: Sam
 def test_one_tile_that_stalls_holds_up_no_other(world: World, server: SampleTiles) -> None:
     """Six pages; nothing but the stalled tile is left when its answer comes."""
     stalled = pictures(30, 20)[0]
-    server.faults = {"rules": [hit("slow", stalled, seconds=8.0)]}
+    server.faults = {"rules": [hit("slow", stalled, seconds=6.0)]}
     world.tiles(server.template("parcels"), LAYER, Z, **area(30, 20))
     began = server.requests[0].monotonic
-    late = [request.path for request in server.requests if request.monotonic > began + 7.0]
+    late = [request.path for request in server.requests if request.monotonic > began + 5.0]
     assert late == []
     assert wrong(world, sample("parcels")) == []
 

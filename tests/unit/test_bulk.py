@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import gzip
 import os
+import re
 import resource
 import signal
 import threading
@@ -16,6 +17,7 @@ from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote, quote_plus
 
 import pytest
 
@@ -848,3 +850,45 @@ def test_no_secret_is_in_any_message(server: RawServer) -> None:
         failures = [result for result in door.fetch_all(asks) if isinstance(result, Failure)]
     assert len(failures) == 4
     assert not [failure for failure in failures if "s3cret" in str(failure.error)]
+
+
+@pytest.mark.parametrize("ending", ["", "/" + "a" * 165], ids=["whole", "cut off"])
+def test_secrets_that_were_named_are_in_no_message_however_addresses_write_them(tmp_path: Path, ending: str) -> None:
+    """In the path, in the query beside a parameter that is hidden anyway, in a redirect, and with TLS refused."""
+    secret = "k3y with spaces/and+more"
+    context, _ = self_signed(tmp_path)
+    with RawServer() as server, RawServer(tls=context) as strange, Bulk(secrets=[secret]) as door:
+        path = f"/{quote(secret, safe='')}"
+        server.on(path, answer(500))
+        server.on("/moved", redirect(f"http://elsewhere.example{ending}{path}/1"))
+        addresses = [
+            server.url(f"{path}{ending}"),
+            server.url(f"{ending}{path}"),
+            server.url(f"/x?k={quote(secret, safe='')}&token=abc{ending}"),
+            server.url(f"/x?{quote_plus(secret)}{ending}"),
+            server.url("/moved"),
+            strange.url(f"{ending}{path}"),
+            f"http://127.0.0.1:{unused_port()}{ending}{path}",
+        ]
+        for address in addresses:
+            said = str(door.error(address))
+            assert "127.0.0.1" in said or "elsewhere" in said
+            assert not {word for word in re.split(r"[^a-z0-9]", said) if word in ("k3y", "spaces", "more")}, said
+
+
+def test_asks_may_come_later(server: RawServer, door: Bulk) -> None:
+    """None from the caller's iterator: nothing at this moment. What is in flight goes on, and it is asked again."""
+    url, later = server.on("/", answer(200, BODY)), threading.Event()
+
+    def asks() -> Iterator[Ask[int] | None]:
+        yield Ask(1, url)
+        while not later.is_set():
+            yield None
+        yield Ask(2, url)
+
+    came = []
+    for results in door.rounds(asks()):
+        came += [result.id for result in results]
+        if came == [1] and not results:
+            later.set()
+    assert came == [1, 2]
