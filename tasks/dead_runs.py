@@ -48,21 +48,36 @@ def _end_in_prefect(database: Database, run_ids: list[str]) -> None:
             tags = set().union(*(_end(client, UUID(run_id)) for run_id in run_ids))
             living = "SELECT count(*) FROM landrecords_runs WHERE ended_at IS NULL AND NOT run_id = ANY(%s)"
             if database.rows(living, (run_ids,)) == [(0,)]:
-                for tag in tags:
-                    _free(client, database, tag)
+                _free(client, database, tags, _hosts(database, run_ids))
     except (httpx.HTTPError, PrefectException, RuntimeError) as exc:
         log.warning("killed runs not ended in Prefect: %s", exc)
 
 
-def _free(client: SyncPrefectClient, database: Database, tag: str) -> None:
+def _hosts(database: Database, run_ids: list[str]) -> set[str]:
+    """What the runs leaned on, as their tags name it."""
+    named = (
+        "SELECT coalesce(parameters ->> 'host', parameters ->> 'portal') FROM landrecords_runs WHERE run_id = ANY(%s)"
+    )
+    return {host for (host,) in database.rows(named, (run_ids,)) if host}
+
+
+def _free(client: SyncPrefectClient, database: Database, tags: set[str], hosts: set[str]) -> None:
     """Give back the slots of pages whose start Prefect had not heard of when they were killed, or has since; only
     when no run of ours is alive, whose pages may have begun this moment. A minute later their leases would lapse."""
-    for holder in client.read_concurrency_limit_by_tag(tag).active_slots:
-        with suppress(ObjectNotFound):
-            of_run = str(client.read_task_run(holder).flow_run_id)
-            if not database.rows("SELECT 1 FROM landrecords_runs WHERE run_id = %s", (of_run,)):
-                continue
-        client.decrement_v1_concurrency_slots([tag], holder, _UNKNOWN_BEFORE_S)
+    for limit in client.read_concurrency_limits(limit=_PAGES_READ, offset=0):
+        if limit.tag in tags or limit.tag.partition("-")[2] in hosts:
+            for holder in limit.active_slots:
+                if _is_ours(client, database, holder):
+                    client.decrement_v1_concurrency_slots([limit.tag], holder, _UNKNOWN_BEFORE_S)
+
+
+def _is_ours(client: SyncPrefectClient, database: Database, task_run_id: UUID) -> bool:
+    """Whether it is a page of a run we recorded, or one that Prefect never heard of."""
+    try:
+        of_run = str(client.read_task_run(task_run_id).flow_run_id)
+    except ObjectNotFound:
+        return True
+    return bool(database.rows("SELECT 1 FROM landrecords_runs WHERE run_id = %s", (of_run,)))
 
 
 def _end(client: SyncPrefectClient, flow_run_id: UUID) -> set[str]:
