@@ -10,6 +10,7 @@ import os
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
+from urllib.parse import quote, urlsplit
 
 from prefect.blocks.core import Block
 from pydantic import Field, SecretStr
@@ -49,6 +50,8 @@ class LandrecordsPortal(Block):
     _block_type_slug = "landrecords-portal"
 
     url: str = Field(description="http(s) address of the portal")
+    username: str | None = Field(default=None, description="Where the portal asks for a login")
+    password: SecretStr | None = Field(default=None, description="Of the user")
     profile: str | None = Field(default=None, description="Portal profile of another county: a name or a path")
 
 
@@ -84,9 +87,11 @@ def _unless_said(variable: str, block: type[B]) -> B | None:
 def portal(address: str) -> tuple[str, str | None]:
     """Address and profile of a portal given as an address or as `block:NAME`.
 
-    Raises ConfigurationError when there is no block of that name.
+    Raises ConfigurationError when there is no block of that name, and for an address with a password: Prefect writes a
+    run's parameters into its database.
     """
     if not address.startswith("block:"):
+        refuse_password(address)
         return address, None
     name = address.removeprefix("block:")
     block = _load(LandrecordsPortal, name)
@@ -95,7 +100,27 @@ def portal(address: str) -> tuple[str, str | None]:
             f"there is no block {name!r} of type {LandrecordsPortal._block_type_name}; "
             "make it on the UI's Blocks page, or give the portal's address instead."
         )
-    return block.url, block.profile
+    return _with_login(block), block.profile
+
+
+def _with_login(block: LandrecordsPortal) -> str:
+    if not block.username:
+        return block.url
+    password = block.password.get_secret_value() if block.password else ""
+    parts = urlsplit(block.url)
+    login = f"{quote(block.username, safe='')}:{quote(password, safe='')}"
+    return parts._replace(netloc=f"{login}@{parts.netloc.rpartition('@')[2]}").geturl()
+
+
+def refuse_password(address: str) -> None:
+    """Raises ConfigurationError for an address that holds a password; a {name} in its place is none."""
+    password = urlsplit(address).password if "@" in address and "//" in address else None
+    if password and not (password.startswith("{") and password.endswith("}")):
+        raise ConfigurationError(
+            f"the address of {urlsplit(address).hostname} holds a password, which Prefect would keep with the run: "
+            f"give a portal's by a block of type {LandrecordsPortal._block_type_name} and portal_url='block:NAME', "
+            "a tile server's as {password} with values={'password': 'env:NAME'}."
+        )
 
 
 def sftp(access: Access) -> Access:

@@ -37,6 +37,7 @@ from prefect.settings import (
 )
 from pydantic import SecretStr
 
+from flows.blocks import refuse_password
 from flows.forms import explained
 from tasks import services
 from tasks.errors import ConfigurationError, LandrecordsError, OutsideUnreachable
@@ -72,6 +73,9 @@ class Workload(Flow[P, R], Generic[P, R]):
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Run the flow. Deployments do not pass here: their worker has its server already."""
+        for given in (*args, *kwargs.values()):
+            if isinstance(given, str):
+                refuse_password(given)
         with terminable(), prefect_api(load_settings()):
             return super().__call__(*args, **_veiled(self.fn, kwargs))
 

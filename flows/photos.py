@@ -6,12 +6,11 @@ not read again.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Annotated
 
-from prefect import unmapped
 from prefect.task_runners import ThreadPoolTaskRunner
 from pydantic import Field, SecretStr
 
@@ -20,9 +19,10 @@ from flows.local import workload
 from tasks.checkpoints import Scope
 from tasks.dial import limit_pages
 from tasks.photos import FolderResult, Listed, list_site, read_folder
-from tasks.photos_products import Made, make_products, sites_to_make, upload_products
+from tasks.photos_products import Stored, make_products, sites_to_make, upload_products
+from tasks.photos_report import FolderTable, closing_report
 from tasks.photos_tools import Access, Job, Toolbox, opened_toolbox
-from tasks.photos_work import FolderAgenda, FolderTable, closing_report, find_sites
+from tasks.photos_work import FolderAgenda, find_sites
 from tasks.pipeline import run_pages, threads_needed
 from tasks.postgres import open_database
 from tasks.records import FINAL, RunReport
@@ -34,7 +34,7 @@ from tasks.workloads import PHOTOS
 DATABASE_CONNECTIONS = 10
 
 
-@workload(name="photos", task_runner=ThreadPoolTaskRunner(max_workers=threads_needed(1)))
+@workload(name="photos", task_runner=ThreadPoolTaskRunner(max_workers=threads_needed(2)))
 def photos(
     host: Annotated[str, Field(title="Server", description="Its SSH name or address, or block:NAME")],
     root: Annotated[str, Field(description="Folder of the pilots: below it {Pilot}/{SiteID-Date-Client}")] = "/homes",
@@ -73,16 +73,17 @@ def photos(
             tools.queue.release_dead()
             tag = f"sftp-{access.name}"
             limit_pages(tag, "store")
-            wanted = find_sites(tools)
-            listed = list_all(tools, tag, wanted)
+            found = find_sites(tools)
+            listed = list(list_all(tools, tag, found.sites))
             names = [each.site for each in listed]
             if refresh:
                 tools.queue.retry(_of_sites(job, names), statuses=FINAL, limit=limit)
-            table = FolderTable()
+            table = FolderTable(tools)
             for folder in crawl(tools, tag, names, limit):
                 run.page_done(folder.number, folder.counts)
                 table.add(folder)
-            return closing_report(run, tools, listed, products(tools, names))
+            table.show()
+            return closing_report(run, tools, found, listed, list(products(tools, names)))
 
 
 def _of_sites(job: Job, names: list[str]) -> Scope:
@@ -90,12 +91,11 @@ def _of_sites(job: Job, names: list[str]) -> Scope:
     return Scope(f"{scope.where} AND site = ANY(%(sites)s)", {**scope.parameters, "sites": names})
 
 
-def list_all(tools: Toolbox, tag: str, wanted: Sequence[SiteName]) -> list[Listed]:
+def list_all(tools: Toolbox, tag: str, wanted: list[SiteName]) -> Iterator[Listed]:
     """Every site's rows in line with the server, sites side by side."""
-    if not wanted:
-        return []
-    found = list_site.with_options(tags={tag}).map(unmapped(tools.job), list(wanted))
-    return list(found.result())
+    for result in run_pages((list_site.with_options(tags={tag}),), tools.job, wanted, stop=tools.stop):
+        assert isinstance(result, Listed)  # noqa: S101 - what `list_site` returns
+        yield result
 
 
 def crawl(tools: Toolbox, tag: str, names: list[str], limit: int | None) -> Iterator[FolderResult]:
@@ -108,11 +108,9 @@ def crawl(tools: Toolbox, tag: str, names: list[str], limit: int | None) -> Iter
             yield result
 
 
-def products(tools: Toolbox, names: list[str]) -> list[tuple[Made, tuple[str, ...]]]:
+def products(tools: Toolbox, names: list[str]) -> Iterator[Stored]:
     """Make and store the products of sites that changed since theirs were made."""
-    changed = sites_to_make(tools, names)
-    if not changed or tools.stop.is_set():
-        return []
-    made = make_products.map(unmapped(tools.job), changed)
-    stored = upload_products.with_options(tags={"store"}).map(unmapped(tools.job), made)
-    return list(zip(made.result(), stored.result(), strict=True))
+    stages = (make_products, upload_products.with_options(tags={"store"}))
+    for result in run_pages(stages, tools.job, sites_to_make(tools, names), stop=tools.stop):
+        assert isinstance(result, Stored)  # noqa: S101 - what `upload_products` returns
+        yield result

@@ -140,7 +140,7 @@ def crawl(tools: Toolbox, area: Area, limit: int | None, *, refresh: bool) -> It
         try:
             yield from run_pages((fetch,), job, orders.round(), stop=stop)
         except StopRequested:
-            if tools.hopeless is None:
+            if tools.verdict.hopeless is None:
                 raise
 
 

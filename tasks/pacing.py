@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from tasks.errors import ConfigurationError, StopRequested
+from tasks.http_answers import shown
 from tasks.postgres import Database, sql_text
 
 LONGEST_PAUSE_S = 0.5
@@ -53,9 +54,9 @@ def host_of(url: str) -> str:
         parts = urlsplit(url)
         port = f":{parts.port}" if parts.port else ""
     except ValueError as exc:
-        raise ConfigurationError(f"{url!r} is not an address ({exc}); give http(s)://host[:port]/.") from exc
+        raise ConfigurationError(f"{shown(url)!r} is not an address ({exc}); give http(s)://host[:port]/.") from exc
     if parts.scheme not in {"http", "https"} or not parts.hostname:
-        raise ConfigurationError(f"{url!r} is not a web address; give http(s)://host[:port]/.")
+        raise ConfigurationError(f"{shown(url)!r} is not a web address; give http(s)://host[:port]/.")
     return f"{parts.hostname}{port}"
 
 

@@ -91,6 +91,30 @@ def test_a_portal_by_address_and_by_name(save: Save) -> None:
     assert blocks.portal("block:county") == ("https://county.example/", "other")
 
 
+def test_a_portal_with_a_login_takes_it_from_its_block(save: Save) -> None:
+    save(LandrecordsPortal(url="https://county.example:8443/", username="a clerk", password="t0p/s3cret"), "closed")
+    assert blocks.portal("block:closed") == ("https://a%20clerk:t0p%2Fs3cret@county.example:8443/", None)
+
+
+def test_a_password_in_an_address_is_refused_before_prefect_hears_of_it(prefect_server: str) -> None:
+    from flows.documents import documents
+
+    for call in (
+        lambda: documents("http://clerk:t0ps3cret@127.0.0.1:1/"),
+        lambda: blocks.portal("http://c:t0ps3cret@h/"),
+    ):
+        with pytest.raises(ConfigurationError, match=r"holds a password.*block:NAME") as caught:
+            call()
+        assert "t0ps3cret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "address", ["https://{user}:{password}@tiles.example/{z}/{x}/{y}", "https://clerk@h/", "a:b@c"]
+)
+def test_an_address_without_a_password(address: str) -> None:
+    blocks.refuse_password(address)
+
+
 def test_a_name_that_no_block_has(prefect_server: str) -> None:
     with pytest.raises(ConfigurationError, match=r"there is no block 'nowhere' .* make it on the UI's Blocks page"):
         blocks.portal("block:nowhere")
