@@ -45,9 +45,11 @@ TEMPLATE = "migrated"
 _numbers = itertools.count(1)
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    if config.getoption("numprocesses", None):
+@pytest.hookimpl(trylast=True)
+def pytest_sessionstart(session: pytest.Session) -> None:
+    if session.config.getoption("numprocesses", None):
         return  # pytest-xdist: the workers go there, each to its own; they begin in this folder to find the tests
+    # last, since pytest-cov starts in the workers now and reads its settings in this folder
     os.chdir(HOME)  # prefect.toml of the repository names port 4200: a real server may be there
 
 

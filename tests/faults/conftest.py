@@ -107,9 +107,9 @@ class Scene:
     def spool(self) -> Path:
         return self.home / "spool"
 
-    def start(self, portal_url: str, **parameters: Any) -> Run:
+    def start(self, portal_url: str, *, wait: bool = False, **parameters: Any) -> Run:
         """A documents run."""
-        return self.launch("documents", {"portal_url": portal_url, "backoff_s": 0.3, **parameters})
+        return self.launch("documents", {"portal_url": portal_url, "backoff_s": 0.3, **parameters}, wait=wait)
 
     def launch(self, flow: str, given: Mapping[str, Any], *, wait: bool = False) -> Run:
         """A run as a process of its own, in a process group of its own. With `wait` it begins when told to `go`."""

@@ -28,8 +28,9 @@ def test_two_runs_of_one_home_fetch_each_document_once(scene: Scene, make_portal
     portal = make_portal(60, latency_ms=30)
     index = scene.index_of(portal)
     first = scene.start(portal.url, index=index, requests_per_second=12)
+    second = scene.start(portal.url, wait=True, requests_per_second=12)
     until(lambda: len(portal.requests) > 10, "the first run at work")
-    second = scene.start(portal.url, requests_per_second=12)
+    second.go()
     for run in (first, second):
         assert run.wait() == 0, run.said()
     assert files_asked_for(portal) == dict.fromkeys(range(60), 1)

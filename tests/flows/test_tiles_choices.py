@@ -6,27 +6,17 @@ import hashlib
 import io
 import json
 import sys
-import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import product
 from typing import Any
 from urllib.parse import quote
-from uuid import UUID
 
 import pytest
 from PIL import Image
 from pmtiles.reader import MemorySource, Reader
 from prefect.client.orchestration import get_client
-from prefect.client.schemas.filters import (
-    ArtifactFilter,
-    ArtifactFilterFlowRunId,
-    FlowRunFilter,
-    FlowRunFilterId,
-    LogFilter,
-    LogFilterFlowRunId,
-)
 from prefect.exceptions import ObjectNotFound, ParameterTypeError
 
 from flows import cli
@@ -45,6 +35,7 @@ from tests.fakes.gcs import FakeGcs
 from tests.fakes.http_server import unused_port
 from tests.flows.conftest import World, opened_world
 from tests.flows.evidence import objects_in
+from tests.flows.prefect_evidence import prefect_says
 from tests.flows.tile_evidence import (
     Name,
     Served,
@@ -559,32 +550,6 @@ def test_secrets_reach_the_server_and_nothing_else(
     assert [(where, s) for where, text in texts.items() for s in secrets if s in text] == []
     files = [path for path in world.home.rglob("*") if path.is_file()]
     assert [path for path in files if any(secret.encode() in path.read_bytes() for secret in secrets)] == []
-
-
-def wait_for(condition: Callable[[], Any], timeout_s: float = 10.0) -> Any:
-    deadline = time.monotonic() + timeout_s
-    while not (answer := condition()) and time.monotonic() < deadline:
-        time.sleep(0.2)
-    return answer
-
-
-def prefect_says(run_id: str) -> dict[str, str]:
-    """Everything the API has of a run, as text."""
-    number = UUID(run_id)
-    with get_client(sync_client=True) as client:
-        logs = LogFilter(flow_run_id=LogFilterFlowRunId(any_=[number]))
-        lines = wait_for(lambda: client.read_logs(log_filter=logs, limit=200))
-        mine = ArtifactFilter(flow_run_id=ArtifactFilterFlowRunId(any_=[number]))
-        runs = FlowRunFilter(id=FlowRunFilterId(any_=[number]))
-        wait_for(lambda: client.read_task_runs(flow_run_filter=runs))
-        events = client.request("POST", "/events/filter", json={"filter": {}, "limit": 50}).text
-        return {
-            "logs": str([line.message for line in lines]),
-            "artifacts": str([artifact.model_dump_json() for artifact in client.read_artifacts(artifact_filter=mine)]),
-            "flow run": client.read_flow_run(number).model_dump_json(),
-            "task runs": str([run.model_dump_json() for run in client.read_task_runs(flow_run_filter=runs)]),
-            "events": events,
-        }
 
 
 # --- refusals ---
