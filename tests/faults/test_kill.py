@@ -104,10 +104,13 @@ def taken_slots(host: str) -> int:
         return client.read_global_concurrency_limit_by_name(f"tag:portal-{host}").active_slots
 
 
-def test_a_killed_run_takes_its_servers_with_it(tmp_path: Path, make_portal: Callable[..., SamplePortal]) -> None:
+def test_a_killed_run_takes_its_servers_with_it(
+    tmp_path: Path, make_portal: Callable[..., SamplePortal], prefect_home: Callable[[Path], None]
+) -> None:
     """Nothing configured: the run starts Postgres and the Prefect server itself. The next one starts them again."""
     portal = make_portal(30, latency_ms=20)
     unused = Database("postgresql://127.0.0.1:1/unused")
+    prefect_home(tmp_path)
     scene = Scene(tmp_path, unused, {"LANDRECORDS_HOME": str(tmp_path)})
     try:
         index = scene.index_of(portal)

@@ -36,7 +36,7 @@ from tests.flows.conftest import World, opened_world
 from tests.flows.photo_evidence import features, photo_disagreements, photo_rows, way_in
 
 FOLDERS = {"Orbit": 60, "Scan": 60, "Center": 40}
-KILLS = 8
+KILLS = 6
 SEED = 20261122
 LONGEST_S = 1.0
 
@@ -317,9 +317,8 @@ def test_any_name_of_pilot_site_folder_and_photo(world: World, server: Sshd) -> 
     for number, odd in enumerate(ODD):
         stem = odd.rpartition(b".")[0][:200]
         site = b"%s/1234567%02d %s" % (stem, number, stem)
-        folder = homes + b"/" + site + b"/Orbit " + stem
-        os.makedirs(folder)
-        path = Path(os.fsdecode(folder + b"/" + odd))
+        path = Path(os.fsdecode(homes + b"/" + site + b"/Orbit " + stem + b"/" + odd))
+        path.parent.mkdir(parents=True)
         shutil.copy2(first, path)
         model[path] = taken
     report = fly(server)
@@ -364,17 +363,12 @@ def flights(scene: Scene, server: Sshd) -> Iterator[Flights]:
 def test_kills_then_resume(flights: Flights, server: Sshd, photos: dict[Path, Shot], watch: OpenedFiles) -> None:
     """SIGKILL at any moment, listing and making maps included; every fourth time to the whole process group."""
     scene, moments, known = flights.scene, random.Random(SEED), dict[Path, datetime]()
-    photos |= write_site(server.site / "homes", {"Orbit 2": 90})
+    photos |= write_site(server.site / "homes", {"Orbit 2": 120, "Orbit 3": 120, "Orbit 4": 120})
     print(f"seed {SEED}")
     following = flights.start(wait=True)
     for number in range(1, KILLS + 1):
         run, following = following, flights.start(wait=True)
-        opened, runs = len(watch.log), flights.runs_begun()
-        run.go()
-        reading = number % 3 > 0
-        until(lambda: len(watch.log) > opened if reading else flights.runs_begun() > runs, "the run at work", 60)
-        time.sleep(moments.uniform(0.0, LONGEST_S))
-        run.kill(signal.SIGKILL, group=number % 4 == 0)
+        kill_at_work(flights, watch, run, moments.uniform(0.0, LONGEST_S), number)
         now = flights.settled()
         print(f"kill {number}: {len(now)} settled, {len(watch.log)} opened", flush=True)
         assert {path: now.get(path) for path in known} == known, "a settled photo was taken back"
@@ -393,6 +387,15 @@ def test_kills_then_resume(flights: Flights, server: Sshd, photos: dict[Path, Sh
     with get_client(sync_client=True) as client:
         tag = f"sftp-127.0.0.1:{flights.link.port}"
         assert client.read_concurrency_limit_by_tag(tag).active_slots == [], "given back"
+
+
+def kill_at_work(flights: Flights, watch: OpenedFiles, run: Run, delay_s: float, number: int) -> None:
+    """Kill the run so long after its first photo, or after it began to list."""
+    opened, runs, reading = len(watch.log), flights.runs_begun(), number % 3 > 0
+    run.go()
+    until(lambda: len(watch.log) > opened if reading else flights.runs_begun() > runs, "the run at work", 60)
+    time.sleep(delay_s)
+    run.kill(signal.SIGKILL, group=number % 4 == 0)
 
 
 def states_in_prefect(scene: Scene) -> Counter[str | None]:

@@ -122,8 +122,9 @@ def until(condition: Callable[[], object], what: str, seconds: float = 90) -> No
 
 
 @pytest.fixture(scope="module")
-def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
+def up(tmp_path_factory: pytest.TempPathFactory, prefect_home: Callable[[Path], None]) -> Iterator[Up]:
     served = Up(tmp_path_factory.mktemp("clone"))
+    prefect_home(served.folder / ".landrecords")
     served.start()
     yield served
     if served.process.poll() is None:
