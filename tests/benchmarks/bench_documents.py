@@ -38,7 +38,7 @@ import requests
 
 from tasks.ghostscript import optimise
 from tasks.pdf import PdfWorkers
-from tasks.postgres import Database, open_database
+from tasks.postgres import Database, connect, embedded_url, open_database
 from tasks.records import RunReport
 from tasks.sample.corpus import GeneratedCorpus
 from tasks.sample.index_rows import write_index
@@ -178,6 +178,9 @@ def bench_million() -> None:
         " upload_status = 'completed' WHERE id % 1000 <> 0;"
         "ALTER TABLE index_documents ENABLE TRIGGER USER"
     )
+    with contextlib.closing(connect(embedded_url(HOME))) as connection:
+        connection.autocommit = True
+        connection.cursor().execute("VACUUM ANALYZE index_documents")  # as autovacuum left it in the days before
     with portal("--no-oddities", "--distinct", "20", documents=1_000_000) as (url, _index, log):
         import flows.documents  # noqa: F401 - what Python needs to begin is not the resuming
 
