@@ -70,6 +70,17 @@ class LandrecordsSftp(Block):
     host_key: str | None = Field(default=None, description="Pins the server's key: a public key line, or SHA256:...")
 
 
+class LandrecordsRegister(Block):
+    """A property register's API, named as `api_url="block:NAME"` in a deployment's parameters."""
+
+    _block_type_name = "Landrecords Register"
+    _block_type_slug = "landrecords-register"
+
+    url: str = Field(description="http(s) address of the API")
+    profile: str | None = Field(default=None, description="What its answers look like: a profile's name or a path")
+    key: SecretStr | None = Field(default=None, description="Where the API wants one")
+
+
 def fill_environment() -> None:
     """Take from the `default` blocks what the environment does not say; call inside a flow run."""
     database = _unless_said("LANDRECORDS_DATABASE_URL", LandrecordsDatabase)
@@ -121,6 +132,24 @@ def refuse_password(address: str) -> None:
             f"give a portal's by a block of type {LandrecordsPortal._block_type_name} and portal_url='block:NAME', "
             "a tile server's as {password} with values={'password': 'env:NAME'}."
         )
+
+
+def register(address: str) -> tuple[str, str | None, SecretStr | None]:
+    """Address, profile and key of a register given as an address or as `block:NAME`.
+
+    Raises ConfigurationError when there is no block of that name.
+    """
+    if not address.startswith("block:"):
+        refuse_password(address)
+        return address, None, None
+    name = address.removeprefix("block:")
+    block = _load(LandrecordsRegister, name)
+    if block is None:
+        raise ConfigurationError(
+            f"there is no block {name!r} of type {LandrecordsRegister._block_type_name}; "
+            "make it on the UI's Blocks page, or give the register's address instead."
+        )
+    return block.url, block.profile, block.key
 
 
 def sftp(access: Access) -> Access:

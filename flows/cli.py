@@ -80,12 +80,13 @@ def up(
     portal_port: Annotated[int, typer.Option(min=1, max=65535, help="Port of the sample portal")] = 4280,
     tiles_port: Annotated[int, typer.Option(min=1, max=65535, help="Port of the sample tile server")] = 4281,
     sites_port: Annotated[int, typer.Option(min=1, max=65535, help="Port of the sample site server")] = 4282,
+    register_port: Annotated[int, typer.Option(min=1, max=65535, help="Port of the sample register")] = 4283,
     documents: Annotated[int, typer.Option(min=1, max=100_000, help="Documents the sample portal has")] = 200,
 ) -> None:
     """Serve the Prefect UI, sample servers and the deployments on this machine, until Ctrl-C."""
     from flows.serving import serve_all
 
-    serve_all(port, portal_port, tiles_port, sites_port, documents)
+    serve_all(port, portal_port, tiles_port, sites_port, register_port, documents)
 
 
 @app.command()
@@ -97,10 +98,10 @@ def status(workload: WorkloadName, as_json: Annotated[bool, typer.Option("--json
         typer.echo(json.dumps(counts))
         return
     table = Table("step", title=of.name, title_justify="left")
-    for each in Status:
-        table.add_column(str(each), justify="right")
+    for each in of.statuses:
+        table.add_column(each, justify="right")
     for step, of_step in counts.items():
-        table.add_row(step, *(f"{of_step[str(s)]:,}" for s in Status))
+        table.add_row(step, *(f"{of_step[status]:,}" for status in of.statuses))
     console().print(table)
 
 
@@ -131,6 +132,8 @@ def retry(
 ) -> None:
     """Put failed items back to pending, so that the next run takes them."""
     of, wanted = workloads.workload(workload), _known(reason)
+    if not of.steps:
+        raise ConfigurationError(f"a run of {of.name} is resumed: run the flow again with its id as resume_run_id.")
     steps = [of.step(step)] if step else list(of.steps)
     database = _database()
     # a step skipped later on (nothing to optimise) did not end its item, so only the first one's, or STEP's, go back

@@ -61,6 +61,15 @@ def sample_tiles(home: Path, *, ports: Sequence[int], faults: str = "demo") -> I
         yield server
 
 
+@contextlib.contextmanager
+def sample_register(home: Path, *, ports: Sequence[int], faults: str = "demo") -> Iterator[Server]:
+    """The sample register, 660 homes in ten towns, on the first free of the ports. Raises ConfigurationError when none
+    of them is free."""
+    options = ["--villas", "600", "--faults", faults, "--latency-ms", "10", "--unknown", "0.02", "--poisoned", "0.005"]
+    with _served(home, "register", options, ports) as server:
+        yield server
+
+
 @dataclass(frozen=True)
 class Sites:
     """A running sample SFTP server of site photos: what its first line says."""

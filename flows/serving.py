@@ -28,7 +28,8 @@ from flows.demo import own_documents
 from flows.documents import documents
 from flows.local import SERVED_BY, prefect_api, quick_clients, terminable
 from flows.photos import photos
-from flows.samples import Portal, Server, Sites, sample_portal, sample_sites, sample_tiles
+from flows.properties import properties
+from flows.samples import Portal, Server, Sites, sample_portal, sample_register, sample_sites, sample_tiles
 from flows.tiles import tiles
 from tasks.errors import ConfigurationError
 from tasks.partials import disk
@@ -39,7 +40,9 @@ RUNS_AT_ONCE = 4
 CANCEL_TIMEOUT_S = 10.0
 
 
-def serve_all(port: int | None, portal_port: int, tiles_port: int, sites_port: int, documents_there: int) -> None:
+def serve_all(
+    port: int | None, portal_port: int, tiles_port: int, sites_port: int, register_port: int, documents_there: int
+) -> None:
     """Blocks until Ctrl-C or SIGTERM; then everything that was started here ends.
 
     Where the database holds documents of the user's own, the sample of documents is not served: it would touch them.
@@ -59,7 +62,8 @@ def serve_all(port: int | None, portal_port: int, tiles_port: int, sites_port: i
             places["other shells"] = f"export PREFECT_API_URL={api}"
         tile_server = opened.enter_context(sample_tiles(settings.home, ports=(tiles_port,)))
         site_server = opened.enter_context(sample_sites(settings.home, ports=(sites_port,)))
-        served = [tiles_deployment(tile_server), photos_deployment(site_server)]
+        register = opened.enter_context(sample_register(settings.home, ports=(register_port,)))
+        served = [tiles_deployment(tile_server), photos_deployment(site_server), properties_deployment(register)]
         if own is not None:
             places["documents"] = f"sample not served: this database holds documents of your own (from {own})"
         else:
@@ -67,6 +71,7 @@ def serve_all(port: int | None, portal_port: int, tiles_port: int, sites_port: i
             places["sample portal"] = portal.url
             served.insert(0, documents_deployment(portal))
         places |= {"sample tiles": tile_server.url, "sample sites": f"sftp://127.0.0.1:{site_server.port}"}
+        places["sample register"] = register.url
         for deployment in served:
             name = f"{deployment.flow_name}/{deployment.name}"
             places[f"run {deployment.flow_name}"] = f"prefect deployment run {name} --watch"
@@ -129,6 +134,19 @@ def photos_deployment(server: Sites) -> RunnerDeployment:
     parameters = {"host": "block:sample-sites", "root": server.root}
     said = "Where the photos of three sample sites were taken, with a map each. A second run reads no photo again."
     return _deployment(photos, parameters, said)
+
+
+def properties_deployment(server: Server) -> RunnerDeployment:
+    """Homes in four towns of the sample register."""
+    parameters: dict[str, Any] = {
+        "api_url": server.url,
+        "municipalities": ["København", "Dragør", "Gentofte", "Roskilde"],
+        "requests_per_second": 100.0,
+        "export": "both",
+        "backoff_s": 0.5,
+    }
+    said = "Homes in four towns of a sample register, with a snapshot. A second run fetches no home again."
+    return _deployment(properties, parameters, said)
 
 
 def _deployment(flow: Flow[..., Any], parameters: dict[str, Any], description: str) -> RunnerDeployment:

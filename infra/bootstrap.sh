@@ -2,7 +2,7 @@
 # Installs what landrecords needs from the operating system, and nothing when it is all there.
 #
 #   infra/bootstrap.sh                 Python 3.11-3.14 with venv, Ghostscript, make
-#   infra/bootstrap.sh --tests         the same, and sshd (the tests start their own on a free port)
+#   infra/bootstrap.sh --tests         the same, and sshd and PostGIS (the tests start their own)
 #   infra/bootstrap.sh --find-python   print the interpreter that .venv is made from
 #
 # Debian and Ubuntu through apt-get (as root or by `sudo -n`), macOS through brew. Where it cannot, it says the
@@ -38,11 +38,21 @@ find_python() {
     return 1
 }
 
+# The server beside its extension: tests/fakes/debian_postgres.py looks in the same places.
+has_postgis() {
+    for control in /usr/share/postgresql/*/extension/postgis.control; do
+        version=${control%/extension/*}
+        [ -e "$control" ] && [ -x "/usr/lib/postgresql/${version##*/}/bin/postgres" ] && return 0
+    done
+    return 1
+}
+
 # Prints one word for each missing part, of those named.
 missing_of() {
     for part in "$@"; do
         case $part in
         python) find_python >/dev/null || echo python ;;
+        postgis) has_postgis || echo postgis ;;
         *) command -v "$part" >/dev/null || echo "$part" ;;
         esac
     done
@@ -68,6 +78,7 @@ apt_packages() {
         python) apt_python ;;
         gs) echo ghostscript ;;
         sshd) echo openssh-server ;;
+        postgis) echo postgresql-postgis ;; # the release's version of both, 30 s; nothing here needs gdal-bin
         *) echo "$part" ;;
         esac
     done
@@ -112,10 +123,19 @@ keep_sshd_off() {
     as_root sh -c 'printf "#!/bin/sh\nexit 101\n" >/usr/sbin/policy-rc.d; chmod 755 /usr/sbin/policy-rc.d'
 }
 
+# The package would make a cluster and start it at boot. This says so in a file of our own: dpkg would ask about a
+# createcluster.conf that was there before it. Who has PostgreSQL already keeps things as they are.
+keep_cluster_off() {
+    [ -e /etc/postgresql-common ] && return
+    as_root mkdir -p /etc/postgresql-common/createcluster.d
+    as_root sh -c 'echo "create_main_cluster = false" >/etc/postgresql-common/createcluster.d/landrecords.conf'
+}
+
 install_by_apt() {
     # A failed update is not the end: one dead third-party source fails it, and the packages may be known all the same.
     apt_retried -o APT::Update::Error-Mode=any update || true
     case " $* " in *" sshd "*) keep_sshd_off ;; esac
+    case " $* " in *" postgis "*) keep_cluster_off ;; esac
     apt_retried install -y --no-install-recommends $(apt_packages "$@") || return 1
     case " $* " in
     *" sshd "*)
@@ -133,6 +153,7 @@ brew_packages() {
         python) echo python@3.13 ;;
         gs) echo ghostscript ;;
         sshd) echo openssh ;;
+        postgis) ;; # the tests look for Debian's layout only
         *) echo "$part" ;;
         esac
     done
@@ -180,7 +201,7 @@ main() {
     for_tests=
     case ${1:-} in
     "") ;;
-    --tests) for_tests=sshd ;;
+    --tests) for_tests="sshd postgis" ;;
     --find-python)
         find_python || stop "no Python 3.11 to 3.14 with venv was found; run: $(command_for python)"
         return
@@ -191,8 +212,9 @@ main() {
     [ -z "$still" ] && return
     say "landrecords needs" $still "and could not install it here; run: $(command_for $still)"
     case $still in
-    sshd) say "going on: only tests need it, and they are skipped" ;;
     *python*) return 1 ;;
+    sshd | postgis | "sshd
+postgis") say "going on: only tests need it, and they are skipped" ;;
     *) stop "or go on without it: make SYSTEM=skip setup" ;;
     esac
 }

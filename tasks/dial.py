@@ -92,6 +92,19 @@ def read_rate(host: str, requested: float | None, default: float | None) -> floa
     return default if standing is None else standing
 
 
+@contextmanager
+def at_rate(clock: Clock, rate: float | None) -> Iterator[None]:
+    """A sample that somebody wants to know the time at the dial of keeps to that dial, where nobody set it yet."""
+    if rate is None or clock.rate() is not None:
+        yield
+        return
+    clock.set_rate(rate)
+    try:
+        yield
+    finally:
+        clock.set_rate(None)
+
+
 def _watch(clock: Clock, default: float | None, rate: float | None, ended: threading.Event) -> None:
     while not ended.wait(READ_EVERY_S):
         try:

@@ -6,6 +6,8 @@ catches a `requests`, `psycopg2` or `google` exception. Messages are one sentenc
 
 from __future__ import annotations
 
+from typing import Any
+
 
 class LandrecordsError(Exception):
     """Root of all errors raised on purpose."""
@@ -30,6 +32,10 @@ class ItemError(LandrecordsError):
         super().__init__(message)
         self.reason = reason
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Errors come from worker processes too; by default only `args` would be given to the class."""
+        return type(self), (self.reason, str(self))
+
 
 class TransientError(ItemError):
     """This attempt failed; a later one may succeed. The row goes back to pending with a delay."""
@@ -41,6 +47,10 @@ class RateLimited(ItemError):
     def __init__(self, message: str, retry_after_s: float) -> None:
         super().__init__("rate_limited", message)
         self.retry_after_s = retry_after_s
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """See ItemError."""
+        return type(self), (str(self), self.retry_after_s)
 
 
 class TerminalError(ItemError):

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-from collections import Counter
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -35,10 +34,10 @@ _NOT_READ = {Flag.UNREADABLE: Reason.UNREADABLE, Flag.TOO_LARGE: Reason.TOO_LARG
 
 
 @dataclass(frozen=True)
-class Listed:
+class Listed(PageResult):
     """What a listing found in a site: photos in all, and how they differ from the rows; folders that were refused."""
 
-    site: str
+    site: str = ""
     photos: int = 0
     new: int = 0
     changed: int = 0
@@ -57,17 +56,16 @@ class FolderOrder(PageOrder):
 
 @dataclass(frozen=True)
 class FolderResult(PageResult):
-    """What became of photos of one folder; `flags`: flag -> photos."""
+    """What became of photos of one folder."""
 
     site: str = ""
     folder: str = ""
-    flags: dict[str, int] = field(default_factory=dict)
 
 
 # --- list ---
 
 
-@task(**PAGE, task_run_name="list-{site.folder}")
+@task(**PAGE, task_run_name="list-{site.label}")
 def list_site(job: Job, site: SiteName) -> Listed:
     """Bring the rows of a site in line with the server."""
     tools = toolbox(job)
@@ -85,13 +83,14 @@ def list_site(job: Job, site: SiteName) -> Listed:
     with tools.database.transaction() as cursor:
         arguments = {
             "host": job.access.name,
-            "site": printable(site.path),
+            "site": site.label,
             "photos": json.dumps(photos),
             "folders": json.dumps([printable(folder) for folder in _and_gone(tools, site, listed, refused)]),
         }
         cursor.execute(sql_text("photos_listed"), arguments)
         photos_there, new, changed, vanished, back = cursor.fetchone() or (0, 0, 0, 0, 0)
-    return Listed(printable(site.path), photos_there, new, changed, vanished, back, refused)
+    there = {"photos": photos_there, "new": new, "changed": changed, "vanished": vanished, "back": back}
+    return Listed(site=site.label, **there, refused=refused)
 
 
 def _photos_of(listing: Listing, folder: str) -> list[dict[str, Any]]:
@@ -112,7 +111,7 @@ def _and_gone(tools: Toolbox, site: SiteName, listed: set[str], refused: dict[st
     """Folders whose rows are judged: those that were listed, and those that are there no more."""
     known = tools.database.rows(
         "SELECT DISTINCT folder FROM site_images WHERE host = %s AND site = %s",
-        (tools.job.access.name, printable(site.path)),
+        (tools.job.access.name, site.label),
     )
     top = printable(f"{tools.job.root.rstrip('/')}/{site.path}")
     behind = [folder[len(top) :].strip("/") for folder in refused]
@@ -127,27 +126,23 @@ def _and_gone(tools: Toolbox, site: SiteName, listed: set[str], refused: dict[st
 def read_folder(job: Job, order: FolderOrder) -> FolderResult:
     """Read the positions of photos of a folder, many at once. One that is run again takes only what is left of it."""
     tools = toolbox(job)
-    flags: Counter[str] = Counter()
 
     def count(outcome: Outcome, status: str) -> None:
         tools.tally.add(PHOTOS.name, status, bytes_in=outcome.values.get("bytes_read") or 0)
-        flags[outcome.values.get("flag") or outcome.reason or status] += 1
 
     with tools.slots:
         refuse_when_stopped(tools.stop)
         scope, limit = job.scope(order.site, order.folder), order.limit - tools.claimed[order.number]
+        counts: dict[str, int] = {}
         if limit > 0:
             with tools.queue.claim(limit, order.scope(scope, job.run_id), columns=COLUMNS) as page:
                 tools.claimed[order.number] += len(page.rows)
                 page.listener = count
                 for result in tools.sftp.read_many(map(_ask, page.rows)):
                     page.settle(_outcome(result))
-            _note_change(tools, order.site)
             counts = page.settled
-        else:
-            counts = {}
     refuse_when_stopped(tools.stop)
-    return FolderResult(order.number, (), counts, order.site, order.folder, dict(flags))
+    return FolderResult(order.number, (), counts, order.site, order.folder)
 
 
 def _ask(row: Row) -> Ask[int, PhotoFacts]:
@@ -184,12 +179,6 @@ def _outcome(result: Read[int, PhotoFacts] | Failure[int]) -> Outcome:
 def _failed(failure: Failure[int]) -> Outcome:
     error: ItemError = failure.error
     if error.reason == Reason.NOT_FOUND:
-        return Outcome(failure.id, Status.SKIPPED, Reason.VANISHED, "it was deleted after it was listed.")
+        said, gone = "it was deleted after it was listed.", {"vanished_at": "now"}  # Postgres' own now
+        return Outcome(failure.id, Status.SKIPPED, Reason.VANISHED, said, values=gone)
     return outcome_of(failure.id, error)
-
-
-def _note_change(tools: Toolbox, site: str) -> None:
-    """The site's products are older than its photos now."""
-    tools.database.rows(
-        "UPDATE sites SET changed_at = clock_timestamp() WHERE host = %s AND site = %s", (tools.job.access.name, site)
-    )

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import tempfile
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from prefect import task
 
 from tasks.photos_tools import Job, Toolbox, toolbox
-from tasks.pipeline import PAGE, refuse_when_stopped
+from tasks.pipeline import PAGE, PageResult, refuse_when_stopped
 from tasks.postgres import sql_text
 from tasks.site_names import store_folder
 from tasks.site_outliers import find_outliers
@@ -28,6 +28,24 @@ class Made:
     positioned: int
     outliers: int
     as_of: str
+
+
+@dataclass(frozen=True)
+class Stored(PageResult):
+    """A site's products in the store.
+
+    addresses  file name -> URL
+    size       of all of them, bytes
+    thumbnail  its file here, as long as the run lasts
+    """
+
+    site: str = ""
+    photos: int = 0
+    positioned: int = 0
+    outliers: int = 0
+    addresses: dict[str, str] = field(default_factory=dict)
+    size: int = 0
+    thumbnail: Path | None = None
 
 
 @task(**PAGE, task_run_name="products-{site}")
@@ -51,28 +69,26 @@ def make_products(job: Job, site: str) -> Made:
 
 
 @task(**PAGE, task_run_name="upload-{made.site}")
-def upload_products(job: Job, made: Made) -> tuple[str, ...]:
-    """Put a site's products into the store; its row then says as of when they are. Returns their addresses."""
+def upload_products(job: Job, made: Made) -> Stored:
+    """Put a site's products into the store; its row then says as of when they are."""
     tools = toolbox(job)
     refuse_when_stopped(tools.stop)
-    stored = []
+    addresses, size = {}, sum(path.stat().st_size for path in made.files)
     for path, (key, media_type) in made.files.items():
-        stored.append(tools.store.put_replacing(key, path, content_type=media_type, stop=tools.stop).url)
+        addresses[path.name] = tools.store.put_replacing(key, path, content_type=media_type, stop=tools.stop).url
+    for path in made.files:
         if path.name != THUMBNAIL:  # the report shows it
             path.unlink()
     tools.database.rows(
         "UPDATE sites SET products_at = %s WHERE host = %s AND site = %s", (made.as_of, job.access.name, made.site)
     )
-    return tuple(stored)
+    thumbnail = next((path for path in made.files if path.name == THUMBNAIL), None)
+    return Stored(0, (), {}, made.site, made.photos, made.positioned, made.outliers, addresses, size, thumbnail)
 
 
 def sites_to_make(tools: Toolbox, names: list[str]) -> list[str]:
-    """Of these sites, those that changed since their products were made, or have none."""
-    rows = tools.database.rows(
-        "SELECT site FROM sites WHERE host = %s AND site = ANY(%s)"
-        " AND (products_at IS NULL OR products_at < changed_at) ORDER BY site",
-        (tools.job.access.name, names),
-    )
+    """Of these sites, those whose photos changed or were read since their products were made, or that have none."""
+    rows = tools.database.rows(sql_text("photos_sites_to_make"), {"host": tools.job.access.name, "sites": names})
     return [site for (site,) in rows]
 
 

@@ -1,63 +1,91 @@
-"""Which sites and photos a run has to do, and what it did: plain queries and listings, no tasks."""
+"""Which sites and photos a run has to do: plain listings and queries, no tasks."""
 
 from __future__ import annotations
 
-import base64
 import itertools
+import os
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
 
-from prefect.artifacts import create_table_artifact
-from psycopg2 import sql
+from psycopg2 import Binary, sql
 
 from tasks.agenda import DATABASE_PATIENCE_S
 from tasks.checkpoints import patiently
-from tasks.errors import ConfigurationError, TerminalError
-from tasks.photos import FolderOrder, FolderResult, Listed
-from tasks.photos_products import Made
+from tasks.errors import ConfigurationError, OutsideUnreachable, TerminalError
+from tasks.photos import FolderOrder
 from tasks.photos_tools import Toolbox
 from tasks.postgres import sql_text
-from tasks.records import RunReport
-from tasks.reporting import PREFECT_AWAY, Run, publish, run_logger
+from tasks.reporting import run_logger
 from tasks.sftp import EntryKind, Failure
 from tasks.site_names import SiteName, parse_site
 from tasks.site_photo import printable
-from tasks.site_products import THUMBNAIL
 
 PAGE_PHOTOS = 500
 """Photos a page: a folder has mostly fewer."""
 
-SHOWN_FAILURES = 200
-SHOWN_PICTURES = 12
+
+@dataclass
+class Found:
+    """The site folders below the root.
+
+    sites    those that are wanted, by path
+    refused  folders of pilots that could not be listed -> why
+    gone     photos of sites that are no longer there: marked as vanished
+    """
+
+    sites: list[SiteName] = field(default_factory=list)
+    refused: dict[str, str] = field(default_factory=dict)
+    gone: int = 0
 
 
-def find_sites(tools: Toolbox) -> list[SiteName]:
+def find_sites(tools: Toolbox) -> Found:
     """The site folders below the root that are wanted, with a row for each.
 
-    Raises ConfigurationError when the root cannot be listed, or a wanted site is not there.
+    Raises ConfigurationError when the root cannot be listed, or a wanted site is not there; OutsideUnreachable.
     """
-    root, wanted = tools.job.root.rstrip("/") or "/", tools.job.sites
-    found: list[SiteName] = []
-    for listing in tools.sftp.walk(root, max_depth=1):
+    root, wanted = tools.job.root.rstrip("/"), tools.job.sites
+    found = Found()
+    for listing in tools.sftp.walk(root or "/", max_depth=1):
+        pilot = str(listing.id if isinstance(listing, Failure) else listing.path)[len(root) :].strip("/")
         if isinstance(listing, Failure):
-            _refused(root, listing)
+            found.refused[pilot] = _refused(pilot, listing)
             continue
-        pilot = listing.path[len(root) :].strip("/")
         names = (entry.name for entry in listing.entries if entry.kind == EntryKind.FOLDER)
-        found += [site for name in names if pilot and (site := parse_site(pilot, name))]
-    missing = sorted(wanted - {site.site_id for site in found})
+        found.sites += [site for name in names if pilot and (site := parse_site(pilot, name))]
+    missing = sorted(wanted - {site.site_id for site in found.sites})
     if missing:
-        raise ConfigurationError(f"there is no folder of site {', '.join(missing)} below {root}; correct `sites`.")
-    chosen = [site for site in found if not wanted or site.site_id in wanted]
-    _note(tools, chosen)
-    return sorted(chosen, key=lambda site: site.path)
+        raise ConfigurationError(
+            f"there is no folder of site {', '.join(missing)} below {root or '/'}; correct `sites`."
+        )
+    found.sites = sorted((s for s in found.sites if not wanted or s.site_id in wanted), key=lambda site: site.path)
+    _note(tools, found.sites)
+    found.gone = _mark_gone(tools, found, f"{root}/")
+    return found
 
 
-def _refused(root: str, failure: Failure[str]) -> None:
-    if failure.id == root and isinstance(failure.error, TerminalError):
+def _refused(pilot: str, failure: Failure[str]) -> str:
+    """Why a pilot's folder was not listed; the root's own is the run's failure."""
+    if pilot:
+        run_logger().warning("%s", failure.error)
+        return str(failure.error)
+    if isinstance(failure.error, TerminalError):
         raise ConfigurationError(f"{failure.error} Give the folder of the pilots as `root`.")
-    run_logger().warning("%s", failure.error)
+    raise OutsideUnreachable(str(failure.error))
+
+
+def _mark_gone(tools: Toolbox, found: Found, below: str) -> int:
+    """Photos of site folders that are there no more vanished with them."""
+    arguments = {
+        "host": tools.job.access.name,
+        "found": [site.label for site in found.sites],
+        "refused": [printable(pilot) for pilot in found.refused],
+        "wanted": sorted(tools.job.sites),
+        "below": Binary(os.fsencode(below)),
+    }
+    with tools.database.transaction() as cursor:
+        cursor.execute(sql_text("photos_gone"), arguments)
+        return cursor.rowcount
 
 
 def _note(tools: Toolbox, sites: Sequence[SiteName]) -> None:
@@ -66,8 +94,8 @@ def _note(tools: Toolbox, sites: Sequence[SiteName]) -> None:
             "INSERT INTO sites (host, site, pilot, site_id, flown_on, client) SELECT %s, %s, %s, %s, %s, %s"
             " WHERE NOT EXISTS (SELECT 1 FROM sites WHERE host = %s AND site = %s) ON CONFLICT DO NOTHING",
             (
-                *(tools.job.access.name, printable(site.path), printable(site.pilot), site.site_id),
-                *(site.day, printable(site.client), tools.job.access.name, printable(site.path)),
+                *(tools.job.access.name, site.label, printable(site.pilot), site.site_id),
+                *(site.day, printable(site.client), tools.job.access.name, site.label),
             ),
         )
 
@@ -119,56 +147,3 @@ class FolderAgenda:
 
     def _taken(self) -> int:
         return sum(self._tools.claimed[number] for number in self._fresh)
-
-
-class FolderTable:
-    """The growing table of what was read, folder by folder, as the UI shows it while the run goes on."""
-
-    def __init__(self) -> None:
-        self._rows: dict[tuple[str, str], dict[str, Any]] = {}
-
-    def add(self, result: FolderResult) -> None:
-        """Some photos of a folder are done: the artifact has a line more, or a longer one."""
-        row = self._rows.setdefault((result.site, result.folder), {"site": result.site, "folder": result.folder})
-        for name, n in {**result.counts, **{f"flag {flag}": n for flag, n in result.flags.items()}}.items():
-            row[name] = row.get(name, 0) + n
-        try:
-            create_table_artifact(
-                key="photos-folders", table=list(self._rows.values()), description="Photos read, by folder"
-            )
-        except PREFECT_AWAY as exc:
-            run_logger().warning("the table of folders was not updated: %s", exc)
-
-
-Stored = tuple[Made, tuple[str, ...]]
-"""A site's products and their addresses in the store."""
-
-
-def closing_report(run: Run, tools: Toolbox, listed: Sequence[Listed], made: Sequence[Stored]) -> RunReport:
-    """Count, publish; the page has a line for each site and pictures of those that were made anew."""
-    parameters = {"host": tools.job.access.name}
-    report: RunReport = patiently(lambda: run.report(sql_text("photos_counts"), parameters), DATABASE_PATIENCE_S)
-    arguments = {"run_id": run.run_id, "limit": SHOWN_FAILURES}
-    names = ("path", "reason", "error", "attempts")
-    rows = patiently(lambda: tools.database.rows(sql_text("photos_failures"), arguments), DATABASE_PATIENCE_S)
-    return publish(run, report, failed=[dict(zip(names, row, strict=True)) for row in rows], extra=_page(listed, made))
-
-
-def _page(listed: Sequence[Listed], made: Sequence[Stored]) -> str:
-    lines = ["", "## Sites", "", "| site | photos | new | changed | vanished |", "| --- | ---: | ---: | ---: | ---: |"]
-    lines += [f"| {_cell(one.site)} | {one.photos} | {one.new} | {one.changed} | {one.vanished} |" for one in listed]
-    lines += [f"\nNot listed: `{_cell(folder)}`: {said}" for one in listed for folder, said in one.refused.items()]
-    for number, (site, addresses) in enumerate(made):
-        lines += ["", f"## {_cell(site.site)}", ""]
-        lines.append(f"{site.photos} photos, {site.positioned} with a position, {site.outliers} outliers.")
-        lines += ["", *(f"- `{address}`" for address in addresses)]
-        picture = next((path for path in site.files if path.name == THUMBNAIL), None)
-        if picture is not None and number < SHOWN_PICTURES:
-            packed = base64.b64encode(picture.read_bytes()).decode()
-            lines += ["", f"![{_cell(site.site)}](data:image/png;base64,{packed})"]
-    return "\n".join(lines) + "\n"
-
-
-def _cell(text: str) -> str:
-    """A name in a table of Markdown."""
-    return " ".join(text.replace("|", "\\|").replace("`", "'").split())

@@ -102,18 +102,21 @@ class Database:
             self._resting.append((time.monotonic(), connection))
 
 
+PATIENCE: dict[str, Any] = {
+    "connect_timeout": 10,
+    "keepalives_idle": 30,
+    "keepalives_interval": 10,
+    "keepalives_count": 3,
+    "options": "-c timezone=UTC",
+}
+"""Of every connection."""
+
+
 def connect(url: str, application_name: str = "landrecords") -> psycopg2.extensions.connection:
     """One connection with timeouts and keep-alive set, times in UTC. Raises OutsideUnreachable."""
     with _mapped():
-        return psycopg2.connect(
-            url,
-            connect_timeout=10,
-            application_name=application_name,
-            keepalives_idle=30,
-            keepalives_interval=10,
-            keepalives_count=3,
-            options="-c timezone=UTC",
-        )
+        made: psycopg2.extensions.connection = psycopg2.connect(url, application_name=application_name, **PATIENCE)
+        return made
 
 
 def _answers(connection: psycopg2.extensions.connection) -> bool:

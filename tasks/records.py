@@ -92,6 +92,18 @@ class Reason(StrEnum):
     TOO_DEEP = "too_deep"
     OTHER_ITEM = "other_item"
     REFUSED = "refused"
+    # what a workflow's data are
+    BAD_GEOMETRY = "bad_geometry"
+    OUTSIDE_CRS = "outside_crs"
+    INACCURATE = "inaccurate"
+    CONTRACT = "contract"
+    UNWRITABLE = "unwritable"
+    # what became of a query of a search
+    DIVIDED = "divided"
+    FELL_SHORT = "fell_short"
+    # what became of a workflow's node
+    CONFIGURATION = "configuration"
+    KILLED = "killed"
 
 
 ItemId = int | str
@@ -124,6 +136,8 @@ class RunReport(BaseModel):
     failures     reason -> items, of the failed ones
     steps        step -> status -> items this run took
     notes        reason -> items, of those that completed with a remark (mismatch, damaged, not smaller)
+    shortfalls   what there must be and could not be found, a sentence each: no items, so no count shows it
+    facts        what only this workload has to tell, by name
     """
 
     workload: str
@@ -138,8 +152,11 @@ class RunReport(BaseModel):
     items_per_second: float = 0.0
     dry_run: bool = False
     estimate: dict[str, Any] = Field(default_factory=dict)
+    shortfalls: list[str] = Field(default_factory=list)
+    facts: dict[str, Any] = Field(default_factory=dict)
 
     @property
     def exit_code(self) -> int:
-        """0 when everything this run took is done, 1 when some items failed, wait or were left at work."""
-        return 1 if any(self.counts.get(s, 0) for s in (Status.FAILED, Status.PENDING, Status.IN_PROGRESS)) else 0
+        """0 when everything this run took is done, 1 when some items failed, wait, were left at work or not found."""
+        left = any(self.counts.get(s, 0) for s in (Status.FAILED, Status.PENDING, Status.IN_PROGRESS))
+        return 1 if left or self.shortfalls else 0

@@ -13,22 +13,31 @@ KINDS = ("new", "changed", "price", "vanished", "returned")
 
 
 class Sighted(NamedTuple):
-    """Of the ids a page of a search named: how many the search had not named before, how many no one knew."""
+    """Of the ids that pages named: how many their query had not named before, how many no one knew."""
 
     distinct: int
     new: int
 
 
 def sight(
-    database: Database, search_id: str, ids: Collection[str], *, source: str, municipality: str, address_type: str
+    database: Database,
+    search_id: str,
+    ids: Collection[str],
+    *,
+    source: str,
+    municipality: str,
+    address_type: str,
+    query_id: int = 0,
 ) -> Sighted:
-    """Note what a page of a search named, and make rows, all pending, for what is not known yet.
+    """Note what pages of a search named, and make rows, all pending, for what is not known yet.
 
-    search_id  names the whole search, over all its pages and partitions; one that goes on after a crash keeps it
+    search_id  names the whole search, over all its pages and queries; one that goes on after a crash keeps it
+    query_id   which of its queries
     Naming an id again changes nothing, so shifting pages and divided searches may overlap.
     """
     arguments = {
         "search_id": search_id,
+        "query_id": query_id,
         "ids": list(ids),
         "source": source,
         "municipality": municipality,
@@ -37,10 +46,13 @@ def sight(
     return Sighted(*database.rows(sql_text("properties_sight"), arguments)[0])
 
 
-def sighted(database: Database, search_id: str) -> int:
-    """How many different properties a search has named so far."""
-    statement = "SELECT count(*) FROM property_sightings WHERE search_id = %s"
-    return int(database.rows(statement, (search_id,))[0][0])
+def sighted(database: Database, search_id: str, query_id: int | None = None) -> int:
+    """How many different properties a search, or one of its queries, has named so far."""
+    statement = (
+        "SELECT count(DISTINCT property_id) FROM property_sightings"
+        " WHERE search_id = %(search_id)s AND (query_id = %(query_id)s OR %(query_id)s IS NULL)"
+    )
+    return int(database.rows(statement, {"search_id": search_id, "query_id": query_id})[0][0])
 
 
 def forget_search(database: Database, search_id: str) -> None:

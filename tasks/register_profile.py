@@ -80,6 +80,12 @@ class Search(Model):
     paging: Paging
 
     @model_validator(mode="after")
+    def _counts_where_it_must(self) -> Self:
+        if not self.total and (self.cap is not None or self.paging.kind == "page"):
+            raise ValueError("a cap, and pages that are counted, need `total`: the path of how many hits there are")
+        return self
+
+    @model_validator(mode="after")
     def _filters_are_known(self) -> Self:
         for name in (*self.values, *self.partition):
             if name not in self.filters:
@@ -133,11 +139,16 @@ class RegisterProfile(Model):
     tables: Annotated[dict[str, TableSource], AfterValidator(check_tables)]
     ignored: tuple[str, ...] = ()
 
-    def request_headers(self) -> dict[str, str]:
-        """The headers of every request, the key among them. Raises ConfigurationError when it is not set."""
+    def request_headers(self, key: str | None = None) -> dict[str, str]:
+        """The headers of every request, the key among them: the one given, else that of the environment.
+
+        Raises ConfigurationError where one is wanted and there is none, and the other way round.
+        """
         if self.key is None:
+            if key:
+                raise ConfigurationError(f"the profile {self.source} says no header for a key; add [key] to it.")
             return dict(self.headers)
-        secret = os.environ.get(self.key.environment, "").strip()
+        secret = (key or os.environ.get(self.key.environment, "")).strip()
         if not secret:
             raise ConfigurationError(f"the register {self.source} wants a key; set {self.key.environment} to it.")
         return {**self.headers, self.key.header: self.key.prefix + secret}

@@ -152,7 +152,7 @@ def markdown(report: RunReport) -> str:
     if report.dry_run:
         lines = [f"# {report.workload}: dry run", "", "| what | estimate |", "| --- | ---: |"]
         return "\n".join(lines + [f"| {name} | {value} |" for name, value in report.estimate.items()]) + "\n"
-    saved = report.bytes_in - report.bytes_out
+    saved = report.bytes_in - report.bytes_out if "optimize" in report.steps else 0
     lines = [
         f"# {report.workload}: run {report.run_id}",
         "",

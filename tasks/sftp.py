@@ -183,15 +183,19 @@ class Sftp:
 
         yield from cast("Iterator[Read[K, T] | Failure[K]]", self._results(batch, more))
 
+    @property
+    def _is_stopping(self) -> bool:
+        return self._stop is not None and self._stop.is_set()
+
     def _results(self, batch: Batch, more: Callable[[], Task | None]) -> Iterator[Result]:
         """Keep a window of tasks under way and hand out their results. more: the next task, None for none just now."""
         under_way = 0
         try:
             while True:
-                while under_way < self._pool.window and (task := more()) is not None:
+                while under_way < self._pool.window and not self._is_stopping and (task := more()) is not None:
                     self._pool.submit(task)
                     under_way += 1
-                if not under_way:
+                if not under_way and not self._is_stopping:
                     return
                 yield batch.take(self._stop)
                 under_way -= 1

@@ -31,16 +31,18 @@ class Batch:
         self._arrived.put(result)
 
     def take(self, stop: threading.Event | None) -> Result:
-        """The next result. Raises StopRequested within TICK_S, or what ended the batch."""
-        while stop is None or not stop.is_set():
+        """The next result. Raises StopRequested within TICK_S where none has arrived, or what ended the batch."""
+        while True:
+            stopping = stop is not None and stop.is_set()
             try:
-                result = self._arrived.get(timeout=TICK_S)
+                result = self._arrived.get(block=not stopping, timeout=TICK_S)
             except Empty:
+                if stopping:
+                    raise StopRequested("The run is stopping; what was in flight is given up.") from None
                 continue
             if isinstance(result, Exception):
                 raise result
             return result
-        raise StopRequested("The run is stopping; what was in flight is given up.")
 
 
 @dataclass(eq=False, slots=True)

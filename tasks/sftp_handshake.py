@@ -149,7 +149,7 @@ def _handshake_error(
         return ConfigurationError(f"{server} is no SSH server (it says {heard[:40]!r}); correct host or port.")
     return Dropped(
         f"{server} ended the connection before the login ({_printable(str(exc).encode()) or type(exc).__name__}): "
-        "too many at once (MaxStartups), or it restarts; it is tried again."
+        "too many at once (MaxStartups), or it restarts; try again later."
     )
 
 

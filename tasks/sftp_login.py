@@ -156,7 +156,7 @@ def _answer(transport: paramiko.Transport, begin: Callable[..., object]) -> list
     try:
         begin(event=answered)
     except (paramiko.SSHException, EOFError, OSError):
-        raise Dropped("The connection ended before the login; it is tried again.") from None
+        raise Dropped("The connection ended before the login; try again later.") from None
     while transport.is_active() and not answered.wait(0.1):
         pass
     if transport.is_authenticated():
@@ -168,7 +168,7 @@ def _answer(transport: paramiko.Transport, begin: Callable[..., object]) -> list
     if isinstance(exc, PartialAuthentication):
         return list(exc.allowed_types)
     if ended and (transport.is_alive() or isinstance(exc, EOFError | OSError)):
-        raise Dropped("The connection ended during the login; it is tried again.")
+        raise Dropped("The connection ended during the login; try again later.")
     raise _Refused(getattr(exc, "allowed_types", ()))
 
 

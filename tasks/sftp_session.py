@@ -112,7 +112,7 @@ def _open_sftp(transport: paramiko.Transport, server: Server, timeout_s: float) 
             raise ConfigurationError(
                 f"{server} lets {server.user} in, but {why}; enable it (`Subsystem sftp internal-sftp`)."
             ) from None
-        raise Dropped(f"{server} ended the connection after the login; it is tried again.") from None
+        raise Dropped(f"{server} ended the connection after the login; try again later.") from None
     if reply.kind != Kind.VERSION or reply.number < VERSION:
         raise ConfigurationError(f"{server} speaks SFTP {reply.number}, not {VERSION}; have the server updated.")
     return channel

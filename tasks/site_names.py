@@ -11,6 +11,8 @@ import re
 from dataclasses import dataclass
 from datetime import date
 
+from tasks.site_photo import printable
+
 PHOTO_ENDINGS = frozenset({".jpg", ".jpeg", ".png", ".tif", ".tiff", ".dng", ".heic", ".webp"})
 
 _APPLE_DOUBLE = "._"  # what macOS leaves beside each file on foreign disks: the same ending, no picture
@@ -59,6 +61,11 @@ class SiteName:
     def path(self) -> str:
         """`Pilot/Folder`, below the root."""
         return f"{self.pilot}/{self.folder}"
+
+    @property
+    def label(self) -> str:
+        """The path as rows, logs and the UI show it: any bytes, printable."""
+        return printable(self.path)
 
 
 def parse_site(pilot: str, folder: str) -> SiteName | None:

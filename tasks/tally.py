@@ -26,10 +26,10 @@ class Tally:
         self.began = time.monotonic()
         self._lock = threading.Lock()
 
-    def add(self, step: str, status: str, *, bytes_in: int = 0, bytes_out: int = 0) -> None:
-        """Count one settled item of a step."""
+    def add(self, step: str, status: str, *, items: int = 1, bytes_in: int = 0, bytes_out: int = 0) -> None:
+        """Count settled items of a step."""
         with self._lock:
-            self.steps[step][str(status)] += 1
+            self.steps[step][str(status)] += items
             self.bytes_in += bytes_in
             self.bytes_out += bytes_out
 

@@ -7,6 +7,7 @@ hundreds at once; a page verifies, stores and records what came for it.
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
@@ -34,25 +35,42 @@ FACTS = ("kind", "blank", "size_bytes", "sha256", "etag", "last_modified")
 """Columns that a tile fills."""
 
 
+CLAIMED_AT_ONCE = 1000
+"""Rows of a page in memory."""
+
+
 @task(**PAGE, task_run_name="tiles-{order.number}")
 def fetch_page(job: Job, order: PageOrder) -> PageResult:
-    """Claim a page of tiles, fetch, verify and store them.
+    """Claim the tiles of a page, some at a time, fetch, verify and store them.
 
     A page that is run again takes what its first attempt gave back: where the disk is still full it fails again,
     and at last the run ends.
     """
     tools = toolbox(job)
+    counts = Counter[str]()
     with tools.slots:
         refuse_when_stopped(tools.stop)
         order = order.after(tools.claimed[order.number])
-        with tools.queue.claim(order.limit, order.scope(job.scope, job.run_id), columns=COLUMNS) as page:
-            tools.claimed[order.number] += 0 if order.again else len(page.rows)
-            page.listener = _counted(tools)
-            clerk = Clerk(tools, page)
-            for results in tools.engine.fetch(asks(tools, page.rows)):
-                clerk.record(results)
+        left = order.limit
+        while left > 0 and not tools.stop.is_set():
+            wanted = min(left, CLAIMED_AT_ONCE)
+            taken, settled = _fetch_some(tools, order, wanted)
+            counts.update(settled)
+            left = left - taken if taken == wanted else 0
     refuse_when_stopped(tools.stop)
-    return PageResult(order.number, (), page.settled)
+    return PageResult(order.number, (), dict(counts))
+
+
+def _fetch_some(tools: Toolbox, order: PageOrder, wanted: int) -> tuple[int, dict[str, int]]:
+    """Tiles taken, at most so many, and status -> tiles settled."""
+    job = tools.job
+    with tools.queue.claim(wanted, order.scope(job.scope, job.run_id), columns=COLUMNS) as page:
+        tools.claimed[order.number] += 0 if order.again else len(page.rows)
+        page.listener = _counted(tools)
+        clerk = Clerk(tools, page)
+        for results in tools.engine.fetch(asks(tools, page.rows)):
+            clerk.record(results)
+    return len(page.rows), page.settled
 
 
 def asks(tools: Toolbox, rows: list[Row]) -> Iterator[Ask[int]]:
@@ -114,26 +132,26 @@ class Clerk:
         if isinstance(result, Failure):
             return self._failed(result), None
         if result.status == 304:
-            self._tools.heard(good=True)
+            self._tools.verdict.heard(good=True)
             return Outcome(result.id, Status.COMPLETED, Reason.UNCHANGED), None
         job, row = self._tools.job, self._rows[result.id]
         try:
             facts = verify(result.body, result.content_type, decode=job.decode, blanks=job.blanks)
         except ItemError as exc:
-            self._tools.heard(good=False, again=row["attempts"] > 0)
+            self._tools.verdict.heard(good=False, again=row["attempts"] > 0)
             return outcome_of(result.id, exc), None
         except Exception as exc:
             log.exception("unexpected error on tile %s", result.id)
             return Outcome(result.id, Status.PENDING, Reason.INTERNAL, f"{type(exc).__name__}: {exc}"), None
-        self._tools.heard(good=True)
+        self._tools.verdict.heard(good=True)
         return self._came(row, result, facts)
 
     def _failed(self, failure: Failure[int]) -> Outcome:
         if failure.status in self._tools.job.source.missing_statuses:
-            self._tools.heard(good=True)
+            self._tools.verdict.heard(good=True)
             return Outcome(failure.id, Status.SKIPPED, Reason.MISSING, values=dict.fromkeys(FACTS) | {"blank": False})
         if not isinstance(failure.error, RateLimited):  # a server that asks for patience is not broken
-            self._tools.heard(good=False, again=self._rows[failure.id]["attempts"] > 0)
+            self._tools.verdict.heard(good=False, again=self._rows[failure.id]["attempts"] > 0)
         return outcome_of(failure.id, failure.error)
 
     def _came(self, row: Row, got: Got[int], facts: TileFacts) -> tuple[Outcome, Small | None]:

@@ -5,13 +5,11 @@ from __future__ import annotations
 import os
 import re
 import threading
-import time
 from collections import Counter
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 
-from tasks.breaker import Breaker
 from tasks.bulk import BulkDoor
 from tasks.bulk_engine import BulkEngine
 from tasks.checkpoints import Queue, Scope
@@ -26,6 +24,7 @@ from tasks.tally import Tally
 from tasks.tile_plan import Layer
 from tasks.tile_urls import Scheme, TileUrls
 from tasks.toolboxes import Toolboxes
+from tasks.verdict import Verdict
 from tasks.work_folders import opened_work
 from tasks.workloads import TILES
 
@@ -39,6 +38,8 @@ UPLOADERS = 32
 
 SHORTEST_SECRET = 4
 """Shorter ones would blank out parts of any message."""
+
+ADVICE = "look at one tile by hand; when it answers, `landrecords retry tiles` and run again: nothing is lost."
 
 _FROM_ENVIRONMENT = "env:"
 _HOST = re.compile(r"[\w.-]+(:\d+)?|\[[0-9a-fA-F:.]+\](:\d+)?", re.ASCII)
@@ -130,7 +131,6 @@ class Toolbox:
 
     claimed   rows each page has claimed, by its number, over all its attempts
     work      folder for what is made of the tiles; gone with the run
-    hopeless  what to say when the host gave nothing but errors for too long
     """
 
     def __init__(self, job: Job, settings: Settings, database: Database, tally: Tally) -> None:
@@ -139,7 +139,6 @@ class Toolbox:
         self.database = database
         self.tally = tally
         self.stop = threading.Event()
-        self.hopeless: str | None = None
         self.slots = threading.Semaphore(PAGES_AT_ONCE)
         self.claimed = Counter[int]()
         self.urls = job.source.urls
@@ -152,8 +151,7 @@ class Toolbox:
         self.level = Level(maximum=job.connections, level=min(job.connections, FIRST_LEVEL))
         self.engine = BulkEngine(self._door())
         self.closing.callback(self.engine.close)
-        self._breaker = Breaker(job.patience_s)
-        self._lock = threading.Lock()
+        self.verdict = Verdict(self.clock, job.patience_s, self.stop, ADVICE)
 
     def _door(self) -> BulkDoor:
         source = self.job.source
@@ -170,30 +168,6 @@ class Toolbox:
             verify=source.verify_tls,
             stop=self.stop,
         )
-
-    @property
-    def has_answered(self) -> bool:
-        """Whether the host gave anything that is right."""
-        return self._breaker.has_answered
-
-    def heard(self, *, good: bool, again: bool = False) -> None:
-        """An answer was right, or not (`again`: as before). After many errors in a row nobody asks for a while; at
-        last the run ends."""
-        now = time.monotonic()
-        with self._lock:
-            if good:
-                self._breaker.good()
-                return
-            pause_s = self._breaker.bad(now, again=again)
-            hopeless = self._breaker.is_hopeless(now)
-        if hopeless:
-            self.hopeless = (
-                f"{self.clock.host} gave nothing but errors for {self.job.patience_s:.0f} s; look at one tile by hand; "
-                "when it answers, `landrecords retry tiles` and run again: nothing is lost."
-            )
-            self.stop.set()
-        elif pause_s:
-            self.clock.hold(pause_s)
 
     def close(self) -> None:
         """Stop all loops and give everything back."""

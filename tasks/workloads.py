@@ -26,19 +26,37 @@ PHOTOS = Step("site_images", order="site, folder, id")
 
 PROPERTIES = Step("properties", order="searched_municipality, id", id_type="text")
 
+QUERIES = Step("property_queries")
+"""Of a register's searches: work like any other, but no items of a workload."""
+
+GEOETL_RUNS = Step("geoetl_workflow_runs", id_type="text")
+GEOETL_NODES = Step("geoetl_node_runs")
+"""Tables of what runs did: nobody claims their rows."""
+
 
 @dataclass(frozen=True)
 class Workload:
-    """A table of items and its steps in order; `names` are the columns a person knows an item by."""
+    """A table of items and its steps in order.
+
+    names     columns a person knows an item by
+    statuses  an item can have, in their order; `failing` are those of failed ones
+    """
 
     name: str
     steps: tuple[Step, ...]
     names: tuple[str, ...]
+    statuses: tuple[str, ...] = tuple(map(str, Status))
+    failing: tuple[str, ...] = (str(Status.FAILED),)
 
     @property
-    def table(self) -> str:
-        """Where the items are."""
-        return self.steps[0].table
+    def counted(self) -> dict[str, Step]:
+        """The steps by what `status` calls them; a workload of a single step calls it `status`."""
+        return {step.name or "status": step for step in self.steps}
+
+    @property
+    def listed(self) -> dict[str, Step]:
+        """Those whose failed items `failed` lists."""
+        return self.counted
 
     def step(self, name: str) -> Step:
         """The step of that name. Raises ConfigurationError listing the names."""
@@ -47,6 +65,21 @@ class Workload:
                 return step
         known = ", ".join(step.name for step in self.steps)
         raise ConfigurationError(f"{self.name} has no step {name!r}; use one of {known}.")
+
+
+@dataclass(frozen=True)
+class Workflows(Workload):
+    """Runs and their nodes: nothing to claim and nothing to put back. A run that failed is resumed by another."""
+
+    @property
+    def counted(self) -> dict[str, Step]:
+        """Runs, and what they consist of."""
+        return {"runs": GEOETL_RUNS, "nodes": GEOETL_NODES}
+
+    @property
+    def listed(self) -> dict[str, Step]:
+        """The nodes: they say of a failed run why it is."""
+        return {"node": GEOETL_NODES}
 
 
 WORKLOADS = {
@@ -60,6 +93,13 @@ WORKLOADS = {
         Workload("tiles", (TILES,), ("layer", "z", "x", "y")),
         Workload("photos", (PHOTOS,), ("host", "site", "folder", "path")),
         Workload("properties", (PROPERTIES,), ("source", "searched_municipality", "address")),
+        Workflows(
+            "geoetl",
+            (),
+            ("run_id", "workflow_id", "node_id"),
+            statuses=("pending", "running", "completed", "failed", "cancelled", "timeout", "skipped"),
+            failing=("failed", "timeout"),
+        ),
     )
 }
 
@@ -74,11 +114,11 @@ def workload(name: str) -> Workload:
 def status_counts(database: Database, of: Workload) -> dict[str, dict[str, int]]:
     """step -> status -> items, every status present; a workload of a single step calls it `status`."""
     counts = {}
-    for step in of.steps:
-        column, table = sql.Identifier(step.column("status")), sql.Identifier(of.table)
+    for name, step in of.counted.items():
+        column, table = sql.Identifier(step.column("status")), sql.Identifier(step.table)
         query = sql.SQL("SELECT {}::text, count(*) FROM {} GROUP BY 1").format(column, table)
         found = dict(database.rows(query))
-        counts[step.name or "status"] = {str(s): int(found.get(str(s), 0)) for s in Status}
+        counts[name] = {status: int(found.get(status, 0)) for status in of.statuses}
     return counts
 
 
@@ -86,14 +126,15 @@ def failed_items(database: Database, of: Workload, *, reason: str | None = None)
     """Every failed item: id, names, step, reason, error, attempts, when."""
     items: list[dict[str, object]] = []
     fields = ("id", *of.names, "step", "reason", "error", "attempts", "failed_at")
-    for step in of.steps:
+    for name, step in of.listed.items():
         query = sql.SQL(
             "SELECT id, {names}, {step}, {reason}, {error}, {attempts}, {done_at} FROM {table}"
-            " WHERE {status} = 'failed' AND ({reason} = %(reason)s OR %(reason)s IS NULL) ORDER BY id"
+            " WHERE {status} IN {failing} AND ({reason} = %(reason)s OR %(reason)s IS NULL) ORDER BY id"
         ).format(
             names=sql.SQL(", ").join(map(sql.Identifier, of.names)),
-            step=sql.Literal(step.name or "status"),
-            table=sql.Identifier(of.table),
+            step=sql.Literal(name),
+            table=sql.Identifier(step.table),
+            failing=sql.Literal(of.failing),
             done_at=sql.Identifier(step.done_at),
             **{f: sql.Identifier(step.column(f)) for f in ("status", "reason", "error", "attempts")},
         )

@@ -11,7 +11,10 @@ import numpy as np
 import pyarrow as pa
 import shapely
 
+from tasks.errors import TerminalError
 from tasks.geo.layouts import GeometryField, Layout
+from tasks.geo.wkb import packed
+from tasks.records import Reason
 
 Shapes = np.ndarray[Any, Any]
 """Of shapely geometries; None where a feature has none."""
@@ -33,17 +36,37 @@ class Geometries:
         return _unpickled, (self.wkb,)
 
     @property
+    def has_shapes(self) -> bool:
+        """Whether shapely geometries are at hand: then they are quicker to read than WKB would be to make."""
+        return self._shapes is not None
+
+    @property
     def shapes(self) -> Shapes:
-        """shapely geometries; None where there is none. Raises shapely.errors.GEOSException on broken WKB."""
+        """shapely geometries; None where there is none. Raises TerminalError on broken WKB."""
         if self._shapes is None:
-            self._shapes = shapely.from_wkb(np.asarray(self._wkb.to_numpy(zero_copy_only=False), dtype=object))
+            shapes, broken = self.readable()
+            if broken.any():
+                raise TerminalError(
+                    Reason.BAD_GEOMETRY,
+                    f"{int(broken.sum())} of {len(broken)} geometries are no WKB that can be read, the first in row "
+                    f"{broken.argmax() + 1}; put quality.validate_geometry before this node to set them aside.",
+                )
+            self._shapes = shapes
         return cast(Shapes, self._shapes)
+
+    def readable(self) -> tuple[Shapes, Shapes]:
+        """The shapes, None for broken WKB; and which are broken."""
+        if self._shapes is not None:
+            return self._shapes, np.zeros(len(self), dtype=bool)
+        values = np.asarray(self._wkb.to_numpy(zero_copy_only=False), dtype=object)
+        shapes = np.atleast_1d(shapely.from_wkb(values, on_invalid="ignore"))
+        return shapes, shapely.is_missing(shapes) & self._wkb.is_valid().to_numpy(zero_copy_only=False)
 
     @property
     def wkb(self) -> pa.Array:
         """ISO WKB without SRID, little endian, as pa.binary or pa.large_binary."""
         if self._wkb is None:
-            self._wkb = pa.array(shapely.to_wkb(self._shapes, flavor="iso", byte_order=1), pa.binary())
+            self._wkb = packed(self._shapes)
         return self._wkb
 
     @property
@@ -90,7 +113,7 @@ class Batch:
     @property
     def nbytes(self) -> int:
         """Size of attributes and geometry in bytes, shapes as their WKB."""
-        return sum(int(a.nbytes) for a in self.attributes) + (self.geometry.nbytes if self.geometry else 0)
+        return sum(int(a.nbytes) for a in self.attributes) + (self.geometry.nbytes if self.geometry is not None else 0)
 
     def column(self, name: str) -> pa.Array:
         """The attribute of that name. Raises KeyError."""
@@ -112,7 +135,7 @@ class Batch:
         chosen = pa.array(rows)
         pick = (lambda a: a.filter(chosen)) if rows.dtype == bool else (lambda a: a.take(chosen))
         count = int(rows.sum()) if rows.dtype == bool else len(rows)
-        geometry = self.geometry.take(rows) if self.geometry else None
+        geometry = self.geometry.take(rows) if self.geometry is not None else None
         return Batch(self.layout, tuple(map(pick, self.attributes)), geometry, count)
 
     def to_arrow(self) -> pa.RecordBatch:

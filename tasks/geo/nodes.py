@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, TypeVar
@@ -114,10 +114,10 @@ class Node(BaseModel):
     inputs: ClassVar[tuple[str, ...]] = ("input",)
     outputs: ClassVar[tuple[str, ...]] = ("output",)
     many: ClassVar[bool] = False
-    """Whether `input` takes any number of edges."""
+    """Whether `input` takes any number of edges: `given` and `inputs` then have "input", "input#2", "input#3" ..."""
 
     def layouts(self, given: Mapping[str, Layout]) -> Mapping[str, Layout]:
-        """Output port -> what it gives, from input port -> what comes (`input` of a `many` node: the first of them).
+        """Output port -> what it gives, from input port -> what comes.
 
         Raises NodeProblem for what cannot work: an unknown column, a missing CRS, metres in degrees.
         """
@@ -140,6 +140,10 @@ class Source(Node):
     def parts(self, outside: Outside, at_most: int) -> list[dict[str, Any]]:
         """JSON values that each read a share; together everything once, in order. One where it cannot be shared."""
         return [{}]
+
+    def shared(self, outside: Outside) -> AbstractContextManager[dict[str, Any]]:
+        """Open while parts are read; what it gives is added to each of them (a database's snapshot)."""
+        return nullcontext({})
 
     def read(self, part: dict[str, Any], work: Work) -> Iterator[Batch]:
         """The batches of a part, of describe()'s layout, in order: BATCH_ROWS features, about BATCH_BYTES at most."""
@@ -187,8 +191,8 @@ class Blocking(Node):
 class Writer(Protocol):
     """An open part of a sink."""
 
-    def write(self, batch: Batch) -> None:
-        """Called in order, from one thread."""
+    def write(self, packed: Any) -> None:
+        """Called in order, from one thread, with what Sink.packed() made."""
 
     def finish(self) -> Written:
         """Makes it durable, as a whole; a part finished before is left as it is."""
@@ -210,6 +214,10 @@ class Sink(Node):
 
     def prepare(self, layout: Layout, work: Work) -> None:
         """Once before any part, and again when the run is resumed."""
+
+    def packed(self, batch: Batch) -> Any:
+        """What the writer is given of a batch, made in any thread: encode here, then it is done on all cores. Pure."""
+        return batch
 
     def open(self, layout: Layout, work: Work) -> Writer:
         """For a part: of a sink that is not parallel there is only one, of the whole stream."""

@@ -21,10 +21,13 @@ WITH vanished AS (
     SELECT %(host)s, %(site)s, folder, path, raw_path, size, mtime FROM listed
     ON CONFLICT (host, raw_path) DO UPDATE
     SET size = excluded.size, mtime = excluded.mtime, vanished_at = NULL, status = 'pending', attempts = 0,
-        reason = NULL, error = NULL, completed_at = NULL, not_before = NULL, claimed_by = NULL, lease_until = NULL
+        reason = NULL, error = NULL, completed_at = NULL, not_before = NULL, claimed_by = NULL, lease_until = NULL,
+        flag = NULL, latitude = NULL, longitude = NULL, altitude_m = NULL, altitude_ref = NULL,
+        relative_altitude_m = NULL, direction_deg = NULL, taken_at = NULL, clock = NULL, camera = NULL,
+        bytes_read = NULL, outlier = false
     WHERE (image.size, image.mtime) IS DISTINCT FROM (excluded.size, excluded.mtime)
        OR image.vanished_at IS NOT NULL AND image.status <> 'completed'
-    RETURNING image.flag IS NULL AND image.bytes_read IS NULL AS new
+    RETURNING image.xmax = 0 AS new -- inserted
 ), counts AS (
     SELECT (SELECT count(*) FROM listed) AS photos, (SELECT count(*) FROM written WHERE new) AS new,
         (SELECT count(*) FROM written WHERE NOT new) AS changed, (SELECT count(*) FROM vanished) AS vanished,

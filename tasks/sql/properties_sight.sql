@@ -1,9 +1,9 @@
--- What a page of a search named: noted once for the search, and a row for what is not known yet. One that was found by
+-- What pages of a query named: noted once for the query, and a row for what is not known yet. One that was found by
 -- another search before belongs to this one now; rows that somebody is just working on do so the next time.
 WITH named AS (
     SELECT DISTINCT id FROM unnest(%(ids)s::text[]) AS hit (id)
 ), noted AS (
-    INSERT INTO property_sightings (search_id, property_id) SELECT %(search_id)s, id FROM named
+    INSERT INTO property_sightings (search_id, query_id, property_id) SELECT %(search_id)s, %(query_id)s, id FROM named
     ORDER BY id ON CONFLICT DO NOTHING RETURNING 1
 ), made AS (
     INSERT INTO properties (id, source, searched_municipality, searched_type)

@@ -3,7 +3,8 @@
 WITH scope AS (
     SELECT p.id, p.vanished_at, s.property_id IS NOT NULL AS seen
     FROM properties AS p
-    LEFT JOIN property_sightings AS s ON s.search_id = %(search_id)s AND s.property_id = p.id
+    LEFT JOIN (SELECT DISTINCT property_id FROM property_sightings WHERE search_id = %(search_id)s) AS s
+        ON s.property_id = p.id
     WHERE p.source = %(source)s AND p.searched_municipality = ANY(%(municipalities)s)
       AND p.searched_type = ANY(%(address_types)s)
 ), moved AS (

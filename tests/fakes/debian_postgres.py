@@ -1,4 +1,4 @@
-"""A PostgreSQL of the distribution's (Debian's, with PostGIS): a cluster of the test's own on a socket in its folder."""
+"""PostgreSQL with PostGIS from Debian's packages: a cluster of the test's own, on a socket in its folder."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ def postgis_programs() -> Path | None:
 class DebianPostgres:
     """A cluster without TCP that ends with `close`. Started as root it runs as the user postgres: root it refuses."""
 
-    def __init__(self, programs: Path, options: dict[str, str] | None = None) -> None:
-        self.folder = Path(tempfile.mkdtemp(prefix="lr-pg-", dir="/tmp"))  # a socket's path is 107 bytes at most
+    def __init__(self, programs: Path, options: dict[str, str] | None = None, folder: str = "/tmp") -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix="lr-pg-", dir=folder))  # a socket's path is 107 bytes at most
         self._user = "postgres" if os.geteuid() == 0 else None
         if self._user:
             account = pwd.getpwnam(self._user)

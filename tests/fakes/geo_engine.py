@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
-from itertools import pairwise
+from itertools import chain, pairwise
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -132,7 +132,7 @@ class Total(Blocking):
 
     def run(self, inputs: Mapping[str, Iterator[Batch]], given: Mapping[str, Layout], work: Work) -> Iterator[Batch]:
         total = 0
-        for batch in inputs["input"]:
+        for batch in chain.from_iterable(inputs.values()):
             time.sleep(self.batch_s)
             work.memory.hold(self.hold_bytes)
             total += int(batch.column("n").to_numpy().sum())

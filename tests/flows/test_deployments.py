@@ -80,7 +80,7 @@ def test_what_a_deployment_names_exists(deployment: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("deployment", deployments(), ids=lambda d: d["name"])
 def test_nothing_starts_by_itself(deployment: dict[str, Any]) -> None:
-    assert [schedule["active"] for schedule in deployment["schedules"]] == [False]
+    assert {schedule["active"] for schedule in deployment["schedules"]} == {False}
 
 
 def test_a_worker_runs_a_deployment(

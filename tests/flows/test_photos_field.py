@@ -99,6 +99,8 @@ def test_every_photo_is_read_once_and_is_where_it_was_taken(field: Field) -> Non
     assert field.opened[0] == dict.fromkeys(map(str, field.photos), 1)
     assert photo_disagreements(photo_rows(field.world.database), field.photos) == []
     assert field.reports[0].bytes_in <= 8192 * PHOTOS
+    stored = (path for path in (field.world.store / store_folder(SITE)).iterdir() if path.is_file())
+    assert field.reports[0].bytes_out == pytest.approx(sum(path.stat().st_size for path in stored), rel=0.05)
 
 
 def test_a_second_run_reads_no_byte(field: Field) -> None:
@@ -146,7 +148,8 @@ def test_the_report_leads_to_the_map_and_shows_it(field: Field) -> None:
     picture = re.search(r"data:image/png;base64,([\w+/=]+)", page)
     assert picture
     assert base64.b64decode(picture[1]) == (field.world.store / store_folder(SITE) / "map.png").read_bytes()
-    assert f"| {SITE} | {PHOTOS} | {PHOTOS} | 0 | 0 |" in page
+    assert f"| {SITE} | {PHOTOS:,} | {PHOTOS:,} | 0 | 0 |" in page
+    assert f"`{folder}/map.html`" in page
     [link] = [artifact for key, artifact in artifacts.items() if key.startswith("photos-map-")]
     assert f"{folder}/map.html" in str(link.data)
 

@@ -36,6 +36,7 @@ class Up:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.port, self.portal_port, self.tiles_port, self.sites_port = (free_port() for _ in range(4))
+        self.register_port = free_port()
         toml = (ROOT / "prefect.toml").read_text()
         assert ":4200/" in toml
         (folder / "prefect.toml").write_text(toml.replace(":4200/", f":{self.port}/"))
@@ -46,6 +47,7 @@ class Up:
     def start(self) -> None:
         command = [BIN / "landrecords", "up", "--portal-port", str(self.portal_port), "--documents", str(DOCUMENTS)]
         command += ["--tiles-port", str(self.tiles_port), "--sites-port", str(self.sites_port)]
+        command += ["--register-port", str(self.register_port)]
         with self.log.open("w") as log:
             self.process = subprocess.Popen(
                 command, cwd=self.folder, env=self.environment, stdout=log, stderr=log, stdin=subprocess.DEVNULL
@@ -184,6 +186,15 @@ def test_a_run_of_photos_makes_a_map_for_each_site(up: Up) -> None:
     assert len(list(up.folder.glob(".landrecords/store/photos/*/*/map.html"))) == 3
 
 
+def test_a_run_of_properties_loads_them_and_makes_a_snapshot(up: Up) -> None:
+    done = up.run("prefect", "deployment", "run", "properties/sample", "--watch")
+    assert done.returncode == 0, done.stdout + done.stderr + up.said()
+    counts = json.loads(up.run("landrecords", "status", "properties", "--json").stdout)["status"]
+    assert counts["completed"] > 300
+    assert counts["pending"] == counts["in_progress"] == 0
+    assert len(list(up.folder.glob(".landrecords/store/properties/boligsiden/*/properties.parquet"))) == 1
+
+
 def test_what_the_run_left_in_the_ui(up: Up) -> None:
     found = up.api("POST", "artifacts/latest/filter", json={})
     kinds = {artifact["key"]: artifact["type"] for artifact in found}
@@ -207,7 +218,7 @@ def test_a_run_on_a_schedule(up: Up) -> None:
 
 def test_block_types_are_on_the_blocks_page(up: Up) -> None:
     slugs = {kind["slug"] for kind in up.api("POST", "block_types/filter", json={})}
-    assert slugs >= {"landrecords-database", "landrecords-store", "landrecords-portal", "landrecords-sftp"}
+    assert slugs >= {f"landrecords-{kind}" for kind in ("database", "store", "portal", "sftp", "register")}
 
 
 def test_a_second_one_in_the_same_home_is_refused(up: Up) -> None:
@@ -258,7 +269,7 @@ def test_a_port_that_is_taken(own_home: Path) -> None:
         other.listen()
         port = other.getsockname()[1]
         with pytest.raises(ConfigurationError, match=f"port {port} is taken .* choose another with --port"):
-            serve_all(port, free_port(), free_port(), free_port(), DOCUMENTS)
+            serve_all(port, free_port(), free_port(), free_port(), free_port(), DOCUMENTS)
 
 
 def test_a_portal_port_that_is_taken(own_home: Path, prefect_server: str) -> None:
@@ -267,7 +278,7 @@ def test_a_portal_port_that_is_taken(own_home: Path, prefect_server: str) -> Non
         other.listen()
         port = other.getsockname()[1]
         with pytest.raises(ConfigurationError, match=f"127.0.0.1:{port} cannot be listened on"):
-            serve_all(None, port, free_port(), free_port(), DOCUMENTS)
+            serve_all(None, port, free_port(), free_port(), free_port(), DOCUMENTS)
 
 
 def test_where_documents_are_ones_own_their_sample_is_not_served(
@@ -277,7 +288,7 @@ def test_where_documents_are_ones_own_their_sample_is_not_served(
     monkeypatch.setenv("PREFECT_API_URL", prefect_server)
     with (own_home / "log").open("w") as log:
         process = subprocess.Popen(
-            [BIN / "landrecords", "up", "--tiles-port", str(free_port()), "--sites-port", str(free_port())],
+            [BIN / "landrecords", "up", *(f"--{name}-port={free_port()}" for name in ("tiles", "sites", "register"))],
             stdout=log,
             stderr=log,
         )

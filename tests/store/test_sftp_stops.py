@@ -113,11 +113,11 @@ def test_a_file_that_hangs_fails_alone(server: Sshd) -> None:
 
 def test_an_answer_that_never_comes_while_others_do() -> None:
     """The link is busy, so nothing stalls: the one request is too old."""
-    timeouts = Timeouts(operation_s=0.5, stall_s=30)
+    timeouts = Timeouts(operation_s=1.0, stall_s=30)
 
     def patient() -> Reader[None]:
         for _ in range(20):
-            time.sleep(0.002)
+            time.sleep(0.004)
             yield NeedMore(0, 10)
 
     with (

@@ -1,0 +1,251 @@
+"""One part of a stage at work: a thread reads, the run's workers compute, a thread writes, all at the same time.
+
+Batches are written in the order they were read. Between the three there are few of them, and never more than the run's
+memory budget has room for. The caller's thread does none of the work: it looks after time and the stop event, so it
+can leave at any moment, whatever the others hang in.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Generator, Iterator
+from concurrent.futures import Future
+from contextlib import ExitStack, closing
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, cast
+
+from tasks.errors import StopRequested, TransientError
+from tasks.geo.batches import Batch
+from tasks.geo.chain import Chain, Delivery, NodeFailed, failing
+from tasks.geo.memory import Account
+from tasks.geo.meters import Measured, Meter
+from tasks.geo.nodes import Blocking, Sink, Source, Work, Writer, Written
+from tasks.geo.plan import Output
+from tasks.geo.stored import Piece, StoredPart, StoreWriter, read_pieces
+from tasks.geo.workers import in_thread
+from tasks.records import Reason
+
+if TYPE_CHECKING:
+    from tasks.geo.stage_work import StageWork
+
+TICK_S = 0.2
+"""How often one who waits looks whether it should stop."""
+
+GRACE_S = 1.0
+"""How long a part that ends early waits for its threads: to roll back, and to remove what is half done."""
+
+AHEAD = 3
+"""Batches under way in a part, besides those that the workers are at."""
+
+
+@dataclass(frozen=True)
+class PartRecord:
+    """What became of a part: kept in the run's folder, so that it is not done again."""
+
+    measured: dict[str, Measured]
+    written: dict[str, Written]
+    stored: dict[str, StoredPart]
+
+
+Item = tuple[Future[list[Delivery]], int]
+
+
+class PartWork:
+    """Runs one part once."""
+
+    def __init__(self, of: StageWork, number: int, part: dict[str, Any]) -> None:
+        self._of, self._number, self._part = of, number, part
+        self._graph, self._stage = of.engine.graph, of.stage
+        budget = of.engine.budget
+        self._meters = {name: Meter(budget, self._graph.ran(name).timeout_s) for name in of.stage.nodes}
+        self._account = Account(budget)
+        self._ended, self._done = threading.Event(), threading.Event()
+        self._queue: queue.Queue[Item | None] = queue.Queue(of.engine.threads + AHEAD)
+        self._works = ExitStack()
+        self._failure: BaseException | None = None
+        self._record: PartRecord | None = None
+        self._in_flight = 0
+
+    def run(self) -> PartRecord:
+        """Raises NodeFailed, or StopRequested."""
+        threads = [in_thread(f"geo-{work.__name__}", work) for work in (self._read, self._write)]
+        try:
+            while not self._done.wait(TICK_S):
+                self._look()
+        finally:
+            self._ended.set()
+            deadline = time.monotonic() + GRACE_S
+            for thread in threads:
+                thread.join(max(0.0, deadline - time.monotonic()))
+            self._account.close()
+            self._works.close()
+        if self._failure is not None:
+            raise self._failure
+        return cast(PartRecord, self._record)
+
+    def _look(self) -> None:
+        if self._of.stop.is_set():
+            self._fail(StopRequested("the run is ending; what this part had not done is left out."))
+        for name, meter in self._meters.items():
+            if meter.overdue:
+                limit_s = self._graph.ran(name).timeout_s
+                message = f"it took longer than its {limit_s:g} s; raise timeout_s, or give it less to do at a time."
+                self._of.engine.workers.add()
+                self._fail(NodeFailed(name, TransientError(Reason.TIMEOUT, message)))
+
+    def _fail(self, exc: BaseException) -> None:
+        """The first failure counts: what follows from it is none."""
+        if not self._ended.is_set():
+            self._failure = exc
+            self._ended.set()
+        self._done.set()
+
+    def _work(self, node: str) -> Work:
+        return self._works.enter_context(self._of.work(node, str(self._number), self._ended))
+
+    # --- reading ---
+
+    def _read(self) -> None:
+        try:
+            with closing(self._batches()) as batches:
+                for batch in batches:
+                    self._submit(batch)
+                    del batch
+            self._put(None)
+        except BaseException as exc:  # noqa: BLE001 - told by run()
+            self._fail(exc)
+
+    def _batches(self) -> Generator[Batch, None, None]:
+        """What comes in, counted for the root."""
+        root = self._stage.root
+        if isinstance(root, Output):
+            pieces = [Piece(*piece) for piece in self._part["pieces"]]
+            folder = self._of.engine.stored_folder(root)
+            yield from read_pieces(folder, pieces, self._graph.layouts[root], self._ended)
+            return
+        meter = self._meters[root]
+        with failing(root), meter.call():
+            batches = self._of_root(root)
+        while True:
+            with failing(root), meter.call():
+                batch = next(batches, None)
+            if batch is None:
+                return
+            meter.count(features_out=batch.rows, bytes_out=batch.nbytes)
+            self._of.engine.progress(root, batch.rows, batch.nbytes)
+            yield batch
+
+    def _of_root(self, root: str) -> Iterator[Batch]:
+        node = self._graph.nodes[root]
+        if isinstance(node, Source):
+            return node.read(self._part, self._work(root))
+        blocking = cast(Blocking, node)
+        inputs = {port: self._whole(root, output) for port, output in self._graph.inputs(root).items()}
+        return blocking.run(inputs, self._graph.given(root), self._work(root))
+
+    def _whole(self, node: str, output: Output) -> Iterator[Batch]:
+        for batch in self._of.engine.whole(output, self._ended):
+            self._meters[node].count(features_in=batch.rows)
+            yield batch
+
+    def _submit(self, batch: Batch) -> None:
+        """Give it to the workers, once there is room: where nothing is under way, at once."""
+        size_bytes = batch.nbytes
+        while self._in_flight and not self._account.budget.await_room(size_bytes, TICK_S):
+            self._refuse_when_ended()
+        self._account.hold(size_bytes)
+        self._in_flight += 1
+        first = [batch]
+        self._put((self._of.engine.workers.submit(lambda: self._applied(first, size_bytes)), size_bytes))
+
+    def _put(self, item: Item | None) -> None:
+        while True:
+            self._refuse_when_ended()
+            try:
+                return self._queue.put(item, timeout=TICK_S)
+            except queue.Full:
+                continue
+
+    def _refuse_when_ended(self) -> None:
+        if self._ended.is_set():
+            raise StopRequested("this part has ended.")
+
+    # --- computing, in the workers' threads ---
+
+    def _applied(self, first: list[Batch], size_bytes: int) -> list[Delivery]:
+        self._refuse_when_ended()
+        chain = Chain(self._graph, self._stage, self._meters, self._built, self._of.dead)
+        made = chain.run(first)
+        with failing(self._stage.nodes[-1]):
+            self._account.hold(sum(delivery.size_bytes for delivery in made) - size_bytes)
+        return made
+
+    def _built(self, name: str) -> Any:
+        return self._of.built(name, self._meters[name], self._ended)
+
+    # --- writing ---
+
+    def _write(self) -> None:
+        writers: dict[str | Output, Any] = {}
+        try:
+            for name in self._of.sinks:
+                writers[name] = self._opened(name)
+            for output in self._stage.stores:
+                writers[output] = StoreWriter(self._of.store_file(output, self._number), self._graph.layouts[output])
+            while (item := self._next()) is not None:
+                self._deliver(item[0].result(), writers)
+            self._record = self._finished(writers)
+            self._done.set()
+        except BaseException as exc:  # noqa: BLE001 - told by run()
+            self._fail(exc)
+            self._abandon(writers)
+
+    def _opened(self, name: str) -> Writer:
+        node = cast(Sink, self._graph.nodes[name])
+        with failing(name), self._meters[name].call():
+            return node.open(self._graph.given(name)["input"], self._work(name))
+
+    def _next(self) -> Item | None:
+        while True:
+            self._refuse_when_ended()
+            try:
+                return self._queue.get(timeout=TICK_S)
+            except queue.Empty:
+                continue
+
+    def _deliver(self, made: list[Delivery], writers: dict[str | Output, Any]) -> None:
+        for end, packed, features, size_bytes in made:
+            if isinstance(end, Output):
+                with failing(end.node):
+                    writers[end].write(packed)
+            elif end not in self._of.dead:
+                with failing(end), self._meters[end].call():
+                    writers[end].write(packed)
+                self._of.engine.progress(end, features, size_bytes)
+            self._account.hold(-size_bytes)
+        self._in_flight -= 1
+
+    def _finished(self, writers: dict[str | Output, Any]) -> PartRecord:
+        """Stores first: what a sink has written is there for good."""
+        stored = {str(output): writers.pop(output).finish() for output in self._stage.stores}
+        written: dict[str, Written] = {}
+        for name in self._of.sinks:
+            self._refuse_when_ended()
+            if name in self._of.dead:
+                continue
+            meter = self._meters[name]
+            with failing(name), meter.call():
+                written[name] = writers[name].finish()
+            del writers[name]
+            meter.count(features_out=written[name].features, bytes_out=written[name].size_bytes)
+        self._abandon(writers)
+        return PartRecord({name: meter.measured for name, meter in self._meters.items()}, written, stored)
+
+    def _abandon(self, writers: dict[str | Output, Any]) -> None:
+        for writer in writers.values():
+            try:
+                writer.abandon()
+            except Exception as exc:  # noqa: BLE001 - the first failure is told
+                self._of.engine.log.warning("a part that was given up left something behind: %s", exc)

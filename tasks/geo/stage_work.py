@@ -1,0 +1,275 @@
+"""A stage of a run: prepared, its parts run, concluded; and its record in the run's folder, by which it is resumed."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from shutil import rmtree
+from typing import TYPE_CHECKING, Any, cast
+
+from tasks.errors import LandrecordsError, OutsideUnreachable, RateLimited, TransientError
+from tasks.geo.chain import NodeFailed, failing
+from tasks.geo.memory import Account
+from tasks.geo.meters import Measured, Meter
+from tasks.geo.nodes import Lookup, NodeProblem, Sink, Source, Work, Written
+from tasks.geo.part_work import PartRecord
+from tasks.geo.plan import Output, Stage
+from tasks.geo.stored import StoredPart, shares
+
+if TYPE_CHECKING:
+    from tasks.geo.engine import Engine
+
+PART_FEATURES = 65_536
+PART_BYTES = 64 << 20
+MOST_PARTS = 64
+"""A part is about so many features, or bytes; a big input's parts are larger."""
+
+
+class StageWork:
+    """A stage in this process: what its parts share. Safe for threads.
+
+    dead  nodes that take nothing any more: they failed, or one before them did, and the run goes on without them
+    """
+
+    def __init__(self, engine: Engine, stage: Stage, key: str) -> None:
+        self.engine, self.stage, self.key = engine, stage, key
+        self.folder = engine.folder / key
+        self.stop = engine.stop
+        self.dead: set[str] = set()
+        self.failures: dict[str, BaseException] = {}
+        self.retries = Counter[str]()
+        self.concluded: StageRecord | None = None
+        self._attempts = Counter[tuple[str, str]]()
+        self._slots = threading.BoundedSemaphore(engine.threads)
+        self._built: dict[str, Any] = {}
+        self._shared: dict[str, Any] | None = None
+        self._lock = threading.Lock()
+        self._held = ExitStack()
+
+    def close(self) -> None:
+        """Give back what lookups and sources hold."""
+        self._built.clear()
+        self._shared = None
+        self._held.close()
+
+    @property
+    def sinks(self) -> list[str]:
+        """Ids of its sinks that are not dead."""
+        return [name for name in self.engine.plan.sinks(self.stage) if name not in self.dead]
+
+    # --- before ---
+
+    def prepare(self) -> list[int]:
+        """Make everything ready; returns the numbers of the parts that are to be run. Raises NodeFailed."""
+        with self._attempt("prepare"):
+            return self._prepared()
+
+    def _prepared(self) -> list[int]:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        for name in self.sinks:
+            with failing(name), self.work(name, "", self.stop) as work:
+                cast(Sink, self.engine.graph.nodes[name]).prepare(self.engine.graph.given(name)["input"], work)
+        parts = self.folder / "parts.json"
+        if not parts.exists():
+            _write_json(parts, self._parts())
+        self._share()
+        return [n for n in range(len(_read_json(parts))) if self.record(n) is None]
+
+    def _share(self) -> None:
+        """What the source keeps open while its parts are read."""
+        root = self.stage.root
+        node = self.engine.graph.nodes[root] if isinstance(root, str) else None
+        if isinstance(node, Source) and self._shared is None:
+            with failing(str(root)):
+                self._shared = self._held.enter_context(node.shared(self.engine.outside))
+
+    def _parts(self) -> list[dict[str, Any]]:
+        """Of a sink that takes everything in order there is one."""
+        graph, root = self.engine.graph, self.stage.root
+        alone = any(not cast(Sink, graph.nodes[name]).parallel for name in self.sinks)
+        at_most = 1 if alone else MOST_PARTS
+        if isinstance(root, Output):
+            found = shares(self.engine.stored(root), at_most)
+            return [{"pieces": [list(asdict(piece).values()) for piece in pieces]} for pieces in found]
+        node = graph.nodes[root]
+        if not isinstance(node, Source):
+            return [{}]
+        with failing(root):
+            return node.parts(self.engine.outside, min(at_most, self._share_count(root)))
+
+    def _share_count(self, root: str) -> int:
+        described = self.engine.graph.described[root]
+        by_rows = -(-(described.features or 0) // PART_FEATURES)
+        by_bytes = -(-(described.size_bytes or 0) // PART_BYTES)
+        known = described.features is not None or described.size_bytes is not None
+        return max(1, min(MOST_PARTS, max(by_rows, by_bytes))) if known else MOST_PARTS // 8
+
+    # --- parts ---
+
+    def run_part(self, number: int) -> PartRecord:
+        """Run it, or return what it did before. Raises NodeFailed, or StopRequested."""
+        found = self.record(number)
+        if found is not None:
+            return found
+        part = {**_read_json(self.folder / "parts.json")[number], **(self._shared or {})}
+        with self._slots:
+            while True:
+                try:
+                    with self._attempt(f"part {number}"):
+                        record = self.engine.run_part(self, number, part)
+                except NodeFailed as exc:
+                    if exc.again or not self._borne(exc):
+                        raise
+                else:
+                    _write_json(self._part_file(number), asdict(record))
+                    return record
+
+    @contextmanager
+    def _attempt(self, what: str) -> Iterator[None]:
+        """Says of a failure in the block whether another attempt is due."""
+        try:
+            yield
+        except NodeFailed as exc:
+            with self._lock:
+                self._attempts[what, exc.node] += 1
+                exc.attempt = self._attempts[what, exc.node]
+                exc.again = heals(exc.error) and exc.attempt <= self.engine.graph.ran(exc.node).max_retries
+                self.retries[exc.node] += exc.again
+            self._tell(exc)
+            raise
+
+    def _tell(self, exc: NodeFailed) -> None:
+        """A line for the log; of an error that nobody raised on purpose, all there is."""
+        foreign = not isinstance(exc.error, LandrecordsError | NodeProblem)
+        again = "; it is tried again" if exc.again else ""
+        self.engine.log.warning("%s%s", exc, again, exc_info=exc.error if foreign else None)
+
+    def _borne(self, exc: NodeFailed) -> bool:
+        """Whether the stage goes on without the node: some other end of it must be left."""
+        graph = self.engine.graph
+        if not graph.ran(exc.node).continue_on_error:
+            return False
+        dead = self.dead | {exc.node} | graph.below[exc.node]
+        if not self.engine.plan.ends(self.stage, dead):
+            return False
+        self.failures[exc.node] = exc.error
+        self.dead = dead
+        return True
+
+    def record(self, number: int) -> PartRecord | None:
+        """Of a part that was done, if what it stored is there."""
+        if not self._part_file(number).exists():
+            return None
+        said = _read_json(self._part_file(number))
+        record = PartRecord(
+            {name: Measured(**each) for name, each in said["measured"].items()},
+            {name: _written(each) for name, each in said["written"].items()},
+            {name: StoredPart(**each) for name, each in said["stored"].items()},
+        )
+        whole = record.written.keys() >= set(self.sinks) and all(
+            part.intact(self.folder) for part in record.stored.values()
+        )
+        return record if whole else None
+
+    def _part_file(self, number: int) -> Path:
+        return self.folder / f"part-{number:04}.json"
+
+    def store_file(self, output: Output, number: int) -> Path:
+        """Where a part keeps what it stores of an output."""
+        return self.folder / f"{output}-{number:04}.arrow"
+
+    def built(self, name: str, meter: Meter, stop: threading.Event) -> Any:
+        """What a lookup looks things up in; built by the first who asks."""
+        with self._lock:
+            if name not in self._built:
+                node = cast(Lookup, self.engine.graph.nodes[name])
+                port = next(port for port in node.inputs if port != "input")
+                work = self._held.enter_context(self.work(name, "", stop))
+                overlay = self.engine.whole(self.engine.graph.inputs(name)[port], stop)
+                self._built[name] = node.build(overlay, self.engine.graph.given(name)[port], work)
+            return self._built[name]
+
+    @contextmanager
+    def work(self, node: str, part: str, stop: threading.Event) -> Iterator[Work]:
+        """What a node is given, with a folder of its own; what it holds of the budget is given back with it."""
+        folder = Path(tempfile.mkdtemp(prefix=f"{node}-", dir=self.engine.scratch))
+        account = Account(self.engine.budget)
+        try:
+            yield Work(self.engine.outside, stop, account, folder, f"{self.engine.run_id}-{self.key}", node, part)
+        finally:
+            account.close()
+            rmtree(folder, ignore_errors=True)
+
+    # --- after ---
+
+    def conclude(self) -> StageRecord:
+        """Once all parts are run: swap, index, upload. Raises NodeFailed."""
+        with self._attempt("conclude"):
+            return self._concluded()
+
+    def _concluded(self) -> StageRecord:
+        records = [cast(PartRecord, self.record(n)) for n in range(len(_read_json(self.folder / "parts.json")))]
+        measured = dict.fromkeys(self.stage.nodes, Measured())
+        for record in records:
+            for name, each in record.measured.items():
+                measured[name] = measured[name].plus(each)
+        written: dict[str, Written] = {}
+        for name in self.sinks:
+            meter = Meter(self.engine.budget)
+            with failing(name), meter.call(), self.work(name, "", self.stop) as work:
+                node = cast(Sink, self.engine.graph.nodes[name])
+                written[name] = node.conclude([record.written[name] for record in records], work)
+            measured[name] = measured[name].plus(meter.measured)
+        stored = {str(o): [record.stored[str(o)] for record in records] for o in self.stage.stores}
+        done = StageRecord(measured, written, stored)
+        if not self.dead:  # else a resumed run tries again
+            _write_json(self.folder / "done.json", asdict(done))
+        self.concluded = done
+        return done
+
+    def done(self) -> StageRecord | None:
+        """Its record, where an earlier attempt of the run concluded it."""
+        file = self.folder / "done.json"
+        if not file.exists():
+            return None
+        said = _read_json(file)
+        return StageRecord(
+            {name: Measured(**each) for name, each in said["measured"].items()},
+            {name: _written(each) for name, each in said["written"].items()},
+            {name: [StoredPart(**part) for part in parts] for name, parts in said["stored"].items()},
+        )
+
+
+@dataclass(frozen=True)
+class StageRecord:
+    """What a stage did."""
+
+    measured: dict[str, Measured]
+    written: dict[str, Written]
+    stored: dict[str, list[StoredPart]]
+
+
+def heals(error: BaseException) -> bool:
+    """Whether another attempt may succeed."""
+    return isinstance(error, TransientError | RateLimited | OutsideUnreachable)
+
+
+def _written(said: dict[str, Any]) -> Written:
+    return Written(said["features"], said["size_bytes"], tuple(said["places"]))
+
+
+def _read_json(path: Path) -> Any:
+    return json.loads(path.read_text())
+
+
+def _write_json(path: Path, value: Any) -> None:
+    """There, whole, or not."""
+    partial = path.with_name(f".{path.name}.part")
+    partial.write_text(json.dumps(value))
+    partial.replace(path)

@@ -1,0 +1,134 @@
+"""Outputs of stages as Arrow IPC files: what later stages read, and what a resumed run finds.
+
+A file has its name once it is complete. It is not synced: after a power failure its length or its footer is wrong,
+and its part is done again.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from itertools import groupby, pairwise
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from tasks.errors import StopRequested
+from tasks.geo.batches import Batch, arrow_geometry
+from tasks.geo.layouts import Layout
+from tasks.geo.nodes import BATCH_ROWS
+from tasks.partials import disk
+
+_FEW_ROWS = BATCH_ROWS // 4
+"""Smaller batches are put together: what a filter leaves of them."""
+
+
+@dataclass(frozen=True)
+class StoredPart:
+    """A file of a stored output."""
+
+    file: str
+    features: int
+    batches: int
+    size_bytes: int
+
+    def as_json(self) -> dict[str, Any]:
+        """For the part's record."""
+        return asdict(self)
+
+    def intact(self, folder: Path) -> bool:
+        """Whether the file is there, whole."""
+        path = folder / self.file
+        return path.is_file() and path.stat().st_size == self.size_bytes
+
+
+class StoreWriter:
+    """Writes one part of a stored output."""
+
+    def __init__(self, path: Path, layout: Layout) -> None:
+        self._path, self._partial = path, path.with_name(f".{path.name}.part")
+        self._schema = schema_of(layout)
+        self._small: list[pa.RecordBatch] = []
+        self._small_rows = self._rows = self._batches = 0
+        with disk(path.parent):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = pa.OSFile(str(self._partial), "wb")
+            self._writer = pa.ipc.new_file(self._file, self._schema)
+
+    def write(self, batch: pa.RecordBatch) -> None:
+        """Append; little ones wait for company."""
+        self._small.append(batch)
+        self._small_rows += batch.num_rows
+        if self._small_rows >= _FEW_ROWS:
+            self._flush()
+
+    def finish(self) -> StoredPart:
+        """Give it its name."""
+        self._flush()
+        with disk(self._path.parent):
+            self._writer.close()
+            self._file.close()
+            size_bytes = self._partial.stat().st_size
+            self._partial.replace(self._path)
+        return StoredPart(self._path.name, self._rows, self._batches, size_bytes)
+
+    def abandon(self) -> None:
+        """Leave nothing."""
+        self._file.close()
+        self._partial.unlink(missing_ok=True)
+
+    def _flush(self) -> None:
+        if not self._small:
+            return
+        batch = self._small[0] if len(self._small) == 1 else _combined(self._small)
+        with disk(self._path.parent):
+            self._writer.write_batch(batch)
+        self._rows += self._small_rows
+        self._batches += 1
+        self._small, self._small_rows = [], 0
+
+
+def schema_of(layout: Layout) -> pa.Schema:
+    """Of the files of a stored output: what `Batch.to_arrow` gives."""
+    fields = list(layout.fields) + ([arrow_geometry(layout)] if layout.geometry else [])
+    return pa.schema(fields) if fields else Batch(layout, (), None, 0).to_arrow().schema
+
+
+def _combined(batches: Sequence[pa.RecordBatch]) -> pa.RecordBatch:
+    return pa.Table.from_batches(batches).combine_chunks().to_batches()[0]
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Some batches of a stored file."""
+
+    file: str
+    first: int
+    last: int
+
+
+def shares(stored: Iterable[StoredPart], at_most: int) -> list[list[Piece]]:
+    """All batches in order, in at most so many shares of about as many batches each."""
+    pieces = [Piece(part.file, number, number + 1) for part in stored for number in range(part.batches)]
+    count = max(1, min(at_most, len(pieces)))
+    bounds = [len(pieces) * n // count for n in range(count + 1)]
+    return [pieces[first:last] for first, last in pairwise(bounds)]
+
+
+def read_pieces(folder: Path, pieces: Iterable[Piece], layout: Layout, stop: threading.Event) -> Iterator[Batch]:
+    """The batches. Read, not mapped: what is done with leaves the memory. Raises StopRequested."""
+    for file, of_file in groupby(pieces, key=lambda piece: piece.file):
+        with pa.OSFile(str(folder / file), "rb") as source:
+            reader = pa.ipc.open_file(source)
+            for number in (n for piece in of_file for n in range(piece.first, piece.last)):
+                if stop.is_set():
+                    raise StopRequested("the run is ending.")
+                yield Batch.from_arrow(reader.get_batch(number), layout)
+
+
+def read_all(folder: Path, stored: Iterable[StoredPart], layout: Layout, stop: threading.Event) -> Iterator[Batch]:
+    """Every batch of a stored output, in order."""
+    pieces = (Piece(part.file, 0, part.batches) for part in stored)
+    return read_pieces(folder, pieces, layout, stop)

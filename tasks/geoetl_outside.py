@@ -1,0 +1,68 @@
+"""What the nodes of a workflow reach: files below the allowed folders, Postgres, the store. Made of the doors."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tasks.errors import ConfigurationError
+from tasks.postgres_lent import lent
+from tasks.store import open_store
+
+
+@dataclass(frozen=True)
+class Doors:
+    """An `Outside` (see tasks.geo.nodes). Small and picklable: workers in other processes have their own.
+
+    database_url  of the landrecords database
+    roots         files are read and made only below these folders; empty: wherever this user may
+    base          relative paths begin here
+    """
+
+    database_url: str
+    store_url: str
+    roots: tuple[Path, ...] = ()
+    base: Path = Path()
+
+    def readable(self, path: str) -> Path:
+        """A local file to read. Raises ConfigurationError outside the allowed folders, or where there is none."""
+        found = self._allowed(path)
+        if not found.exists():
+            raise ConfigurationError(f"There is no file {found}; correct the path.")
+        return found
+
+    def writable(self, path: str) -> Path:
+        """A local file to make, its folder there. Raises ConfigurationError outside the allowed folders."""
+        found = self._allowed(path)
+        if found.is_dir():
+            raise ConfigurationError(f"{found} is a folder; give the path of a file in it.")
+        try:
+            found.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as exc:
+            raise ConfigurationError(f"{found.parent} cannot be made ({exc.strerror}); choose another folder.") from exc
+        return found
+
+    def _allowed(self, path: str) -> Path:
+        """Absolute, without symbolic links: one that leads out of the allowed folders is outside."""
+        try:
+            found = (self.base / Path(path).expanduser()).resolve()
+        except (OSError, RuntimeError, ValueError) as exc:  # a loop of links, an unknown ~user, a NUL
+            raise ConfigurationError(f"{path!r} is no path that can be used; correct it.") from exc
+        if self.roots and not any(found.is_relative_to(root) for root in self.roots):
+            allowed = ", ".join(map(str, self.roots))
+            raise ConfigurationError(f"{found} lies outside of {allowed}; move it there, or allow its folder (roots).")
+        return found
+
+    @contextmanager
+    def postgres(self, url: str | None) -> Iterator[Any]:
+        """A psycopg2 connection, in no transaction; None: the landrecords database. Closed at the end."""
+        with lent(url or self.database_url, "landrecords-geoetl") as connection:
+            yield connection
+
+    def put(self, key: str, path: Path, media_type: str) -> str:
+        """Upload a file to the store; returns its address."""
+        with open_store(self.store_url) as store:
+            return store.put_replacing(key, path, content_type=media_type).url
