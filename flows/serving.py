@@ -26,6 +26,7 @@ from rich.console import Console
 from flows import blocks
 from flows.demo import own_documents
 from flows.documents import documents
+from flows.geoetl import geoetl
 from flows.local import SERVED_BY, prefect_api, quick_clients, terminable
 from flows.photos import photos
 from flows.properties import properties
@@ -34,6 +35,7 @@ from flows.tiles import tiles
 from tasks.errors import ConfigurationError
 from tasks.partials import disk
 from tasks.postgres import open_database
+from tasks.sample.plots import write_plots
 from tasks.settings import load_settings
 
 RUNS_AT_ONCE = 4
@@ -64,6 +66,7 @@ def serve_all(
         site_server = opened.enter_context(sample_sites(settings.home, ports=(sites_port,)))
         register = opened.enter_context(sample_register(settings.home, ports=(register_port,)))
         served = [tiles_deployment(tile_server), photos_deployment(site_server), properties_deployment(register)]
+        served.append(geoetl_deployment(settings.home))
         if own is not None:
             places["documents"] = f"sample not served: this database holds documents of your own (from {own})"
         else:
@@ -147,6 +150,22 @@ def properties_deployment(server: Server) -> RunnerDeployment:
     }
     said = "Homes in four towns of a sample register, with a snapshot. A second run fetches no home again."
     return _deployment(properties, parameters, said)
+
+
+def geoetl_deployment(home: Path) -> RunnerDeployment:
+    """Sample plots with a border around them, in a table and a file."""
+    folder = home / "sample"
+    parameters: dict[str, Any] = {
+        "workflow": "plots-buffered",
+        "parameters": {
+            "source": str(write_plots(folder / "plots.gpkg")),
+            "output": str(folder / "plots-buffered.gpkg"),
+            "table": "sample_plots_buffered",
+        },
+        "roots": [str(folder)],
+    }
+    said = "2,000 sample plots, each with a border of 5 m: in the table sample_plots_buffered and in a GeoPackage."
+    return _deployment(geoetl, parameters, said)
 
 
 def _deployment(flow: Flow[..., Any], parameters: dict[str, Any], description: str) -> RunnerDeployment:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -86,12 +86,13 @@ class Toolbox:
         else:
             self._tally.add(GEOETL_NODES.name, Status.COMPLETED, items=0, bytes_out=size_bytes)
 
-    def _changed(self, stage: Stage) -> None:
-        """The rows of a stage's nodes; where the database is away, the end of the run writes them."""
+    def _changed(self, stages: Sequence[Stage]) -> None:
+        """The rows of these stages' nodes; where the database is away, the end of the run writes them."""
+        names = {name for stage in stages for name in stage.nodes}
         try:
-            self.records.nodes([state for state in node_states(self.engine) if state.node in stage.nodes])
+            self.records.nodes([state for state in node_states(self.engine) if state.node in names])
         except LandrecordsError as exc:
-            log.warning("the state of %s is not recorded yet: %s", stage.name, exc)
+            log.warning("how the nodes stand is not recorded yet: %s", exc)
 
 
 _toolboxes: dict[str, Toolbox] = {}

@@ -49,11 +49,6 @@ class Sorter:
         for path in self._runs:
             path.unlink(missing_ok=True)
 
-    @property
-    def spilled(self) -> int:
-        """Runs on disk."""
-        return len(self._runs)
-
     def add(self, table: pa.Table) -> None:
         """More rows. Raises StopRequested, and the errors of a disk."""
         stop_when_told(self._work)

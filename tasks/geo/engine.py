@@ -13,7 +13,7 @@ import logging
 import os
 import queue
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
@@ -82,7 +82,7 @@ class Engine:
     """A plan at work in this process. `stop`, once set, ends it within seconds.
 
     progress  called with a node, features and their bytes: of sources that gave them, of sinks that wrote them
-    changed   called with a stage when it began, and when it ended
+    changed   called with stages that began or ended, first of all with those there are
     fingerprints  of the sources, where they are known already
     """
 
@@ -95,7 +95,7 @@ class Engine:
         memory_bytes: int = 256 << 20,
         threads: int | None = None,
         progress: Callable[[str, int, int], None] = lambda _node, _features, _bytes: None,
-        changed: Callable[[Stage], None] = lambda _stage: None,
+        changed: Callable[[Sequence[Stage]], None] = lambda _stages: None,
         fingerprints: Mapping[str, str] | None = None,
     ) -> None:
         self.plan, self.graph, self.outside = plan, plan.graph, outside
@@ -160,6 +160,7 @@ class Engine:
         Raises the first failure that is not to be borne, after everything else has stopped; StopRequested.
         """
         self._restore()
+        self._changed(self.plan.stages)
         todo = [stage for stage in self.plan.stages if stage.name not in self.record.stages]
         ended: queue.SimpleQueue[tuple[Stage, StageRecord | BaseException]] = queue.SimpleQueue()
         flying = self.flying
@@ -169,7 +170,7 @@ class Engine:
                 for stage in self._ready(todo)[: STAGES_AT_ONCE - len(flying)]:
                     todo.remove(stage)
                     flying[stage.name] = self._started(stage, run_stage or self.run_stage, ended)
-                    self._changed(stage)
+                    self._changed([stage])
             elif not flying:
                 break
             try:
@@ -185,7 +186,7 @@ class Engine:
                 self.record.failures |= self.works[stage.name].failures
                 self._leave_out(self.works[stage.name].dead, todo)
                 self._forget_inputs(stage)
-            self._changed(stage)
+            self._changed([stage])
         if failure is not None:
             raise failure
         if self.stop.is_set():

@@ -40,9 +40,6 @@ class Overlay:
     def __reduce__(self) -> tuple[Any, ...]:
         return planted, (self.layout, self.attributes, Geometries(shapes=self.shapes))
 
-    def __len__(self) -> int:
-        return len(self.shapes)
-
     def pairs(self, shapes: Shapes, predicate: Predicate = shapely.intersects) -> tuple[Shapes, Shapes]:
         """Rows of `shapes` and of the overlay that meet, sorted by both. Raises TerminalError."""
         starts = range(0, max(1, len(shapes)), QUERY_ROWS)

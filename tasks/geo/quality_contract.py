@@ -172,7 +172,6 @@ def _check(layout: Layout, name: str, rule: Rule) -> None:
         if bound is not None and not (_IS["date"](kind) or _IS["datetime"](kind) if dates else _IS["number"](kind)):
             raise NodeProblem(f"{name!r} is {kind}, which is not to be compared with {bound}.", "columns")
 
-
     try:
         _allowed(rule, kind)
     except pa.ArrowException as exc:

@@ -12,12 +12,16 @@ from urllib.parse import quote
 
 from pydantic import Field
 
-from tasks.errors import ConfigurationError
+from tasks.errors import ConfigurationError, TerminalError
 from tasks.geo.batches import Batch
 from tasks.geo.fields import suggested
 from tasks.geo.file_sources import FileSource, head, shares
 from tasks.geo.gdal_reading import Dataset, address, amount, batches, layers, layout_of
 from tasks.geo.nodes import Described, NodeProblem, Outside, Work, node
+from tasks.records import Reason
+
+_SEPARATOR = b"\x1e"
+"""Before each text of a sequence (RFC 8142)."""
 
 
 class GdalFile(FileSource):
@@ -27,8 +31,8 @@ class GdalFile(FileSource):
     driver: ClassVar[str] = ""
     """Named in the address where the first bytes do not tell."""
     format_name: ClassVar[str] = ""
-    counted: ClassVar[bool] = True
-    """Whether the number of features is known without reading."""
+    exact: ClassVar[bool] = False
+    """Whether fewer features than count() said mean that the file is damaged: GDAL leaves out what it cannot read."""
 
     def dataset(self, outside: Outside) -> Dataset:
         """What to open. Raises ConfigurationError where the file is of another format."""
@@ -37,19 +41,30 @@ class GdalFile(FileSource):
             raise ConfigurationError(f"{self.file_path} is no {self.format_name}; use the node of its format.")
         return Dataset(address(path, self.driver), self.file_path)
 
+    def count(self, outside: Outside) -> int | None:
+        """Features in the file; None where that is only known from reading them all."""
+        return amount(self.dataset(outside))[0]
+
     def describe(self, outside: Outside) -> Described:
         """Layout, features, size of the file."""
-        dataset = self.dataset(outside)
-        features = amount(dataset)[0] if self.counted else None
+        dataset, features = self.dataset(outside), self.count(outside)
         if self.limit is not None and features is not None:
             features = min(features, self.limit)
         size_bytes = sum(file.stat().st_size for file in self.files(self.path(outside)) if file.exists())
         return Described(self.placed(layout_of(dataset, self.columns)), features, size_bytes)
 
     def read(self, part: dict[str, Any], work: Work) -> Iterator[Batch]:
-        """The features in the order of the file."""
-        dataset = self.dataset(work.outside)
-        return self.limited(map(self.relaid, batches(dataset, self.columns, self.where(part))), work)
+        """The features in the order of the file. Raises TerminalError where some of them cannot be read."""
+        dataset, seen = self.dataset(work.outside), 0
+        for batch in self.limited(map(self.relaid, batches(dataset, self.columns, self.where(part))), work):
+            seen += batch.rows
+            yield batch
+        expected = self.count(work.outside) if self.exact and self.limit is None else None
+        if expected is not None and seen < expected:
+            raise TerminalError(
+                Reason.DAMAGED,
+                f"{expected - seen} of {expected} features of {self.file_path} cannot be read; fetch it anew.",
+            )
 
     def where(self, part: dict[str, Any]) -> str | None:
         """Which features are the part's, as SQL; None: all."""
@@ -115,10 +130,14 @@ def _bounds(path: Path, table: str, fid: str) -> tuple[int, int] | None:
     statement = f"SELECT min({name}), max({name}) FROM {_quoted(table)}"  # noqa: S608 - names are quoted
     try:
         with contextlib.closing(sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True)) as file:
-            first, last = file.execute(statement).fetchone()
+            first, last = file.execute(statement).fetchone() if _is_table(file, table) else (None, None)
     except sqlite3.Error:
         return None
     return (first, last) if isinstance(first, int) and isinstance(last, int) else None
+
+
+def _is_table(file: sqlite3.Connection, name: str) -> bool:
+    return bool(file.execute("SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ?", (name,)).fetchone())
 
 
 def _quoted(name: str) -> str:
@@ -131,6 +150,7 @@ class FlatGeobufSource(GdalFile):
 
     magic = b"fgb\x03fgb"
     format_name = "FlatGeobuf file"
+    exact = True
 
 
 @node("data_source.geojson")
@@ -141,7 +161,10 @@ class GeoJsonSource(GdalFile):
     """
 
     driver = "GeoJSON"
-    counted = False
+
+    def count(self, outside: Outside) -> int | None:
+        """Only known from reading."""
+        return None
 
 
 @node("data_source.geojsonl")
@@ -149,7 +172,14 @@ class GeoJsonLinesSource(GdalFile):
     """Reads GeoJSON text sequences (RFC 8142) and files with a feature on each line."""
 
     driver = "GeoJSONSeq"
-    counted = False
+    exact = True
+
+    def count(self, outside: Outside) -> int | None:
+        """Texts that are not blank: lines, or what stands between separators where the first byte is one."""
+        path = self.path(outside)
+        separated = head(path, 1) == _SEPARATOR
+        with path.open("rb") as file:
+            return sum(line.count(_SEPARATOR) if separated else bool(line.strip()) for line in file)
 
 
 @node("data_source.shapefile")

@@ -15,8 +15,8 @@ from tasks.records import RunReport
 from tests.fakes.geo_files import squares_file
 from tests.faults.conftest import Run, Scene, until
 
-FEATURES = 60_000
-KILLS = 5
+FEATURES = 20_000
+KILLS = 4
 SEED = 20261122
 LONGEST_S = 1.5
 
@@ -79,7 +79,7 @@ class Runs:
 @pytest.fixture
 def runs(scene: Scene) -> Runs:
     source = squares_file(scene.home / "in.gpkg", FEATURES)
-    return Runs(scene, definition(source, scene.home / "out.gpkg", segments=48))
+    return Runs(scene, definition(source, scene.home / "out.gpkg", segments=96))
 
 
 def test_a_run_killed_in_its_middle_stage_is_resumed_from_it(runs: Runs) -> None:

@@ -600,3 +600,15 @@ def test_postgis_refuses_other_types_by_name(postgis_url: str, tmp_path: Path) -
         sink_of(table="typed", srid=3857).prepare(batch.layout.placed("EPSG:3857"), replace(work, run_id="third"))
     with pytest.raises(ConfigurationError, match="does not know srid 899"):
         sink_of(table="new", srid=899).prepare(batch.layout.placed(None), replace(work, run_id="third"))
+
+
+def test_postgis_may_live_in_a_schema_of_its_own(postgis_server: DebianPostgres, tmp_path: Path) -> None:
+    postgis_server.run("CREATE DATABASE apart")
+    postgis_server.run("CREATE SCHEMA gis; CREATE EXTENSION postgis SCHEMA gis", "apart")
+    outside = Doors(postgis_server.url("apart"), tmp_path.as_uri())
+    work = Work(outside, threading.Event(), Boundless(), tmp_path, "run", "sink", "0")
+    load(sink_of(), work, [plots()])
+    assert read(work)[0].layout.geometry == GeometryField("geom", "Polygon", "EPSG:4326")
+    assert shapely.equals_exact(shapes_of(read(work, query="SELECT * FROM plots ORDER BY id")), plots().shapes).all()
+    assert len(rows_of(outside.database_url, "SELECT 1 FROM pg_indexes WHERE indexname = 'plots_geom_idx'")) == 1
+    postgis_server.run("DROP DATABASE apart WITH (FORCE)")
