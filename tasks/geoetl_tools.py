@@ -13,6 +13,7 @@ from tasks.errors import ConfigurationError, LandrecordsError
 from tasks.geo.engine import Engine, Place
 from tasks.geo.nodes import Source
 from tasks.geo.outcome import node_states
+from tasks.geo.part_dask import DaskParts
 from tasks.geo.part_processes import PartProcesses
 from tasks.geo.plan import Graph, Stage, plan
 from tasks.geo.run_folders import opened_run
@@ -121,10 +122,10 @@ def opened_toolbox(
         scratch = opened.enter_context(opened_work(folder / "work"))
         tools = Toolbox(request, outside, records, tally, Place(run, scratch, request.origin))
         opened.callback(tools.engine.close)
-        if request.runner == "processes":
-            processes = PartProcesses(tools.engine)
-            tools.engine.run_part = processes.run
-            opened.callback(processes.close)
+        if request.runner != "threads":
+            spread = PartProcesses(tools.engine) if request.runner == "processes" else DaskParts(tools.engine)
+            tools.engine.run_part = spread.run
+            opened.callback(spread.close)
         _toolboxes[request.run_id] = tools
         opened.callback(_toolboxes.pop, request.run_id)
         yield tools

@@ -12,9 +12,13 @@ import pyarrow.compute as pc
 
 _DATE = r"[0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])"
 _TIME = r"[T ]([01][0-9]|2[0-3]):[0-5][0-9](:[0-5][0-9](\.[0-9]{1,6})?)?"
+_WHOLE = r"(0|[1-9][0-9]*)"
+_POWER = r"[eE][-+]?[0-9]{1,3}"
+_NUMBER = rf"0|[1-9][0-9]{{0,15}}|{_WHOLE}?\.[0-9]+|{_WHOLE}(\.[0-9]+)?{_POWER}"
+"""Floats; no longer row of digits, which is an identifier that would lose its last ones."""
 _FORMS: tuple[tuple[pa.DataType, str], ...] = (  # the narrowest first
-    (pa.int64(), r"^(0|-?[1-9][0-9]{0,17})$"),
-    (pa.float64(), r"^-?(0|[1-9][0-9]{0,300})?(\.[0-9]+)?([eE][-+]?[0-9]{1,3})?$"),
+    (pa.int64(), r"^(0|-?[1-9][0-9]{0,18})$"),
+    (pa.float64(), rf"^-?({_NUMBER})$"),
     (pa.bool_(), r"^(true|false|True|False|TRUE|FALSE)$"),
     (pa.date32(), rf"^{_DATE}$"),
     (pa.timestamp("us"), rf"^{_DATE}{_TIME}$"),

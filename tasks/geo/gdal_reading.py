@@ -2,8 +2,8 @@
 
 GDAL opens a file by what it holds, whatever its name: a text that begins as JSON may be a pipeline of commands (GDALG),
 XML may name other files (VRT). So callers look at the first bytes themselves, or name the driver in the address.
-Measured with pyogrio 0.13, GDAL 3.12: 600,000 plots/s from GeoPackage, 350,000 from FlatGeobuf, 30,000 from GeoJSON, which is
-parsed twice; the interpreter's lock is free meanwhile.
+Measured with pyogrio 0.13, GDAL 3.12: 600,000 plots/s from GeoPackage, 350,000 from FlatGeobuf, 30,000 from GeoJSON,
+which is parsed twice; the interpreter's lock is free meanwhile.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ pyogrio.set_gdal_config_options(
     {
         "OGR_ARROW_MEM_LIMIT": BATCH_BYTES,  # a batch ends there
         "OGR_GEOJSON_MAX_OBJ_SIZE": MAX_OBJECT_MB,
-        # GDAL 3.12.4's own FlatGeobuf stream gives broken arrays after a feature without geometry; this takes 1.3 us more
+        # GDAL 3.12.4's own stream of FlatGeobuf gives broken arrays after a feature without geometry; 1.3 us each
         "OGR_FLATGEOBUF_STREAM_BASE_IMPL": True,
     }
 )

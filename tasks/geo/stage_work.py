@@ -6,12 +6,12 @@ import json
 import tempfile
 import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from shutil import rmtree
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from tasks.errors import LandrecordsError, OutsideUnreachable, RateLimited, TransientError
 from tasks.geo.chain import NodeFailed, failing
@@ -24,6 +24,8 @@ from tasks.geo.stored import StoredPart, shares
 
 if TYPE_CHECKING:
     from tasks.geo.engine import Engine
+
+T = TypeVar("T")
 
 PART_FEATURES = 65_536
 PART_BYTES = 64 << 20
@@ -67,8 +69,7 @@ class StageWork:
 
     def prepare(self) -> list[int]:
         """Make everything ready; returns the numbers of the parts that are to be run. Raises NodeFailed."""
-        with self._attempt("prepare"):
-            return self._prepared()
+        return self._bearing("prepare", self._prepared)
 
     def _prepared(self) -> list[int]:
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -119,16 +120,19 @@ class StageWork:
             return found
         part = {**_read_json(self.folder / "parts.json")[number], **(self._shared or {})}
         with self._slots:
-            while True:
-                try:
-                    with self._attempt(f"part {number}"):
-                        record = self.engine.run_part(self, number, part)
-                except NodeFailed as exc:
-                    if exc.again or not self._borne(exc):
-                        raise
-                else:
-                    _write_json(self._part_file(number), asdict(record))
-                    return record
+            record = self._bearing(f"part {number}", lambda: self.engine.run_part(self, number, part))
+        _write_json(self._part_file(number), asdict(record))
+        return record
+
+    def _bearing(self, what: str, call: Callable[[], T]) -> T:
+        """The call's result; without nodes that may fail, once they did."""
+        while True:
+            try:
+                with self._attempt(what):
+                    return call()
+            except NodeFailed as exc:
+                if exc.again or not self._borne(exc):
+                    raise
 
     @contextmanager
     def _attempt(self, what: str) -> Iterator[None]:
@@ -210,8 +214,7 @@ class StageWork:
 
     def conclude(self) -> StageRecord:
         """Once all parts are run: swap, index, upload. Raises NodeFailed."""
-        with self._attempt("conclude"):
-            return self._concluded()
+        return self._bearing("conclude", self._concluded)
 
     def _concluded(self) -> StageRecord:
         records = [cast(PartRecord, self.record(n)) for n in range(len(_read_json(self.folder / "parts.json")))]

@@ -165,6 +165,11 @@ class Kept(Sink):
     write_s: float = 0.0
     broken: bool = False
     hang_s: float = 0.0
+    fails_in: str = ""
+
+    def prepare(self, layout: Layout, work: Work) -> None:
+        if self.fails_in == "prepare":
+            raise TerminalError("bad_row", "the table lacks a column; add it.")
 
     def packed(self, batch: Batch) -> Any:
         return batch.column("n").to_pylist()
@@ -173,6 +178,8 @@ class Kept(Sink):
         return KeptWriter(self, work)
 
     def conclude(self, parts: list[Written], work: Work) -> Written:
+        if self.fails_in == "conclude":
+            raise TerminalError("bad_row", "the index cannot be made; look at the table.")
         (self.folder / "all.json").write_text(json.dumps(self.numbers()))
         return super().conclude(parts, work)
 

@@ -213,6 +213,18 @@ def test_a_broken_sink_leaves_the_other_one_whole(bench: Bench, kept: Callable[.
     assert states(engine) == {"s": "completed", "k": "failed", "k2": "completed"}
 
 
+@pytest.mark.parametrize("fails_in", ["prepare", "conclude"])
+def test_so_does_one_that_fails_before_or_after_its_parts(
+    bench: Bench, kept: Callable[..., Kept], fails_in: str
+) -> None:
+    whole = kept("k2")
+    nodes = {"s": Numbers(), "k": kept(fails_in=fails_in), "k2": whole}
+    engine = bench.engine(graph(nodes, "s>k s>k2", k=TOLERANT))
+    engine.run()
+    assert whole.numbers() == list(range(1000))
+    assert states(engine) == {"s": "completed", "k": "failed", "k2": "completed"}
+
+
 def test_a_node_that_takes_too_long_is_given_up(bench: Bench, kept: Callable[..., Kept]) -> None:
     nodes = {"s": Numbers(rows=500), "p": Plus(batch_s=4), "k": kept()}
     engine = bench.engine(graph(nodes, "s>p p>k", p=Execution(timeout_s=0.2, max_retries=0)))

@@ -153,8 +153,8 @@ def test_parts_read_everything_once(bubenec: Path, tmp_path: Path, name: str) ->
 
 
 DAY = dt.date(2024, 2, 29)
-MOMENT = dt.datetime(2024, 2, 29, 12, 30, 15, 250_000)
-ZONED = MOMENT.replace(tzinfo=dt.UTC)
+ZONED = dt.datetime(2024, 2, 29, 12, 30, 15, 250_000, dt.UTC)
+MOMENT = ZONED.replace(tzinfo=None)
 POINT = shapely.Point(1, 2)
 
 
@@ -182,7 +182,7 @@ def test_every_type_comes_back(tmp_path: Path, name: str) -> None:
     if name in ("shapefile", "shp"):
         expected["zoned"] = ["2024-02-29T12:30:15.250Z", None]  # DBF has no moments
     if name == "flatgeobuf":  # has no days, and no zones: moments are UTC
-        expected |= {"zoned": [MOMENT, None], "day": [dt.datetime(2024, 2, 29), None]}
+        expected |= {"zoned": [MOMENT, None], "day": [MOMENT.replace(hour=0, minute=0, second=0, microsecond=0), None]}
     assert found == expected
 
 
@@ -192,7 +192,7 @@ def test_bytes_come_back(tmp_path: Path, name: str) -> None:
     assert columns_of(there_and_back(name, stream([POINT, POINT], data=blobs), tmp_path))["data"] == blobs.to_pylist()
 
 
-@pytest.mark.parametrize("name", set(PAIRS) - {"geoparquet", "geojson", "geojsonl"})
+@pytest.mark.parametrize("name", sorted(set(PAIRS) - {"geoparquet", "geojson", "geojsonl"}))
 def test_lists_are_refused(name: str) -> None:
     batch = stream([POINT], tags=pa.array([["a", "b"]]))
     with pytest.raises(NodeProblem, match="tags"):
@@ -370,7 +370,7 @@ def test_layers_are_added_to_a_geopackage_and_replaced_in_it(tmp_path: Path) -> 
         found = read_all(source_of("geopackage", table_name=layer), work_in(tmp_path))
         assert columns_of(found) == {"n": [1, 2]}
         assert found[0].layout == batch.layout
-    with pytest.raises(NodeProblem, match="name one of them: [ab], [ab]"):
+    with pytest.raises(NodeProblem, match=r"name one of them: [ab], [ab]"):
         source_of("geopackage").describe(work_in(tmp_path).outside)
     with pytest.raises(NodeProblem, match="did you mean 'a'"):
         source_of("geopackage", table_name="A").describe(work_in(tmp_path).outside)
