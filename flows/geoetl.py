@@ -40,9 +40,7 @@ def geoetl(
     workflow: Annotated[
         str | dict[str, Any], Field(description="Path of a YAML or JSON file, a template's name, or the definition")
     ],
-    parameters: Annotated[
-        dict[str, Any] | None, Field(description="Values for the workflow's parameters; env:NAME reads a secret")
-    ] = None,
+    parameters: Annotated[dict[str, Any] | None, Field(description="Values for the workflow's parameters")] = None,
     runner: Annotated[Runner, Field(description="Where parts of a stage are computed")] = "threads",
     dry_run: Annotated[bool, Field(description="Only check the workflow and say what it would do")] = False,
     resume_run_id: Annotated[

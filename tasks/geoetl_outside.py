@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,6 +12,8 @@ from typing import Any
 from tasks.errors import ConfigurationError
 from tasks.postgres_lent import lent
 from tasks.store import open_store
+
+_FROM_ENVIRONMENT = "env:"
 
 
 @dataclass(frozen=True)
@@ -58,11 +61,23 @@ class Doors:
 
     @contextmanager
     def postgres(self, url: str | None) -> Iterator[Any]:
-        """A psycopg2 connection, in no transaction; None: the landrecords database. Closed at the end."""
-        with lent(url or self.database_url, "landrecords-geoetl") as connection:
+        """A psycopg2 connection, in no transaction; None: the landrecords database. Closed at the end.
+
+        `env:NAME` reads the address there, so that a workflow file holds no password.
+        """
+        with lent(_address(url) if url else self.database_url, "landrecords-geoetl") as connection:
             yield connection
 
     def put(self, key: str, path: Path, media_type: str) -> str:
         """Upload a file to the store; returns its address."""
         with open_store(self.store_url) as store:
             return store.put_replacing(key, path, content_type=media_type).url
+
+
+def _address(url: str) -> str:
+    if url.startswith(_FROM_ENVIRONMENT):
+        name = url.removeprefix(_FROM_ENVIRONMENT)
+        if not os.environ.get(name):
+            raise ConfigurationError(f"The environment variable {name} is not set; put the database's address there.")
+        return os.environ[name]
+    return url

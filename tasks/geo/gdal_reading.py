@@ -33,7 +33,7 @@ _BAD_NAME = frozenset("!;?")
 
 pyogrio.set_gdal_config_options(
     {
-        "OGR_ARROW_MEM_LIMIT": BATCH_BYTES,  # a batch ends there
+        "OGR_ARROW_MEM_LIMIT": BATCH_BYTES,  # a batch of a GeoPackage ends there; others have no limit but that of rows
         "OGR_GEOJSON_MAX_OBJ_SIZE": MAX_OBJECT_MB,
         # GDAL 3.12.4's own stream of FlatGeobuf gives broken arrays after a feature without geometry; 1.3 us each
         "OGR_FLATGEOBUF_STREAM_BASE_IMPL": True,
@@ -84,11 +84,16 @@ def layout_of(dataset: Dataset, columns: tuple[str, ...] | None) -> Layout:
         return layout
 
 
-def batches(dataset: Dataset, columns: tuple[str, ...] | None, where: str | None = None) -> Iterator[Batch]:
-    """The features. Raises ConfigurationError where the file cannot be opened, TerminalError where it is damaged."""
+def batches(
+    dataset: Dataset, columns: tuple[str, ...] | None, where: str | None = None, rows: int = BATCH_ROWS
+) -> Iterator[Batch]:
+    """The features, `rows` at once.
+
+    Raises ConfigurationError where the file cannot be opened, TerminalError where it is damaged.
+    """
     with contextlib.ExitStack() as stack:
         with _opening(dataset):
-            layout, shape, reader = stack.enter_context(_opened(dataset, columns, where))
+            layout, shape, reader = stack.enter_context(_opened(dataset, columns, where, rows))
         while (batch := _next(reader, dataset)) is not None:
             if batch.num_rows:
                 yield _batch(batch, layout, shape)
@@ -96,12 +101,12 @@ def batches(dataset: Dataset, columns: tuple[str, ...] | None, where: str | None
 
 @contextlib.contextmanager
 def _opened(
-    dataset: Dataset, columns: tuple[str, ...] | None, where: str | None = None
+    dataset: Dataset, columns: tuple[str, ...] | None, where: str | None = None, rows: int = BATCH_ROWS
 ) -> Iterator[tuple[Layout, str | None, pa.RecordBatchReader]]:
     """The layout, the geometry's column in the file, and a reader."""
     with pyogrio.open_arrow(
         dataset.address, layer=dataset.layer, encoding=dataset.encoding, where=where, columns=columns,
-        batch_size=BATCH_ROWS, use_pyarrow=True,
+        batch_size=rows, use_pyarrow=True,
     ) as (meta, reader):  # fmt: skip
         shape = (meta["geometry_name"] or "wkb_geometry") if meta["geometry_type"] else None
         chosen([str(name) for name in meta["fields"]], columns, dataset.shown)

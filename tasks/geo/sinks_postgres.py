@@ -46,7 +46,7 @@ class PostgisSink(Sink):
         default=[], description="attributes that tell features apart: for upsert; the primary key of a table made here"
     )
     url: SecretStr | None = Field(
-        default=None, description="postgresql://user:password@host/name; none: the landrecords database"
+        default=None, description="postgresql://host/name, or env:NAME where it is kept; none: the landrecords database"
     )
 
     @field_validator("key", mode="before")

@@ -6,6 +6,7 @@ import contextlib
 import sqlite3
 import zipfile
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 from urllib.parse import quote
@@ -17,11 +18,13 @@ from tasks.geo.batches import Batch
 from tasks.geo.fields import suggested
 from tasks.geo.file_sources import FileSource, head, shares
 from tasks.geo.gdal_reading import Dataset, address, amount, batches, layers, layout_of
-from tasks.geo.nodes import Described, NodeProblem, Outside, Work, node
+from tasks.geo.nodes import BATCH_BYTES, BATCH_ROWS, Described, NodeProblem, Outside, Work, node
 from tasks.records import Reason
 
 _SEPARATOR = b"\x1e"
 """Before each text of a sequence (RFC 8142)."""
+
+_PIECE_BYTES = 8 << 20
 
 
 class GdalFile(FileSource):
@@ -56,7 +59,8 @@ class GdalFile(FileSource):
     def read(self, part: dict[str, Any], work: Work) -> Iterator[Batch]:
         """The features in the order of the file. Raises TerminalError where some of them cannot be read."""
         dataset, seen = self.dataset(work.outside), 0
-        for batch in self.limited(map(self.relaid, batches(dataset, self.columns, self.where(part))), work):
+        given = batches(dataset, self.columns, self.where(part), self._rows(work.outside))
+        for batch in self.limited(map(self.relaid, given), work):
             seen += batch.rows
             yield batch
         expected = self.count(work.outside) if self.exact and self.limit is None else None
@@ -65,6 +69,17 @@ class GdalFile(FileSource):
                 Reason.DAMAGED,
                 f"{expected - seen} of {expected} features of {self.file_path} cannot be read; fetch it anew.",
             )
+
+    def about(self, outside: Outside) -> int:
+        """Roughly the number of features."""
+        return self.count(outside) or 0
+
+    def _rows(self, outside: Outside) -> int:
+        """So many at once that they have about BATCH_BYTES, if features are alike."""
+        size_bytes = self.path(outside).stat().st_size
+        if size_bytes <= BATCH_BYTES:
+            return BATCH_ROWS
+        return max(1, min(BATCH_ROWS, BATCH_BYTES * self.about(outside) // size_bytes))
 
     def where(self, part: dict[str, Any]) -> str | None:
         """Which features are the part's, as SQL; None: all."""
@@ -116,6 +131,17 @@ class GeoPackageSource(GdalFile):
         bounds = _bounds(self.path(outside), str(dataset.layer), fid) if fid else None
         return [part | {"fid": fid} for part in shares(*bounds, at_most)] if bounds else [{}]
 
+    def about(self, outside: Outside) -> int:
+        """Roughly the number of features."""
+        return self.count(outside) or 0
+
+    def _rows(self, outside: Outside) -> int:
+        """So many at once that they have about BATCH_BYTES, if features are alike."""
+        size_bytes = self.path(outside).stat().st_size
+        if size_bytes <= BATCH_BYTES:
+            return BATCH_ROWS
+        return max(1, min(BATCH_ROWS, BATCH_BYTES * self.about(outside) // size_bytes))
+
     def where(self, part: dict[str, Any]) -> str | None:
         """A range of features' numbers."""
         if not part.get("fid"):
@@ -165,6 +191,11 @@ class GeoJsonSource(GdalFile):
     def count(self, outside: Outside) -> int | None:
         """Only known from reading."""
         return None
+
+    def about(self, outside: Outside) -> int:
+        """What looks like one."""
+        with self.path(outside).open("rb") as file:
+            return sum(piece.count(b'"Feature"') for piece in iter(partial(file.read, _PIECE_BYTES), b""))
 
 
 @node("data_source.geojsonl")

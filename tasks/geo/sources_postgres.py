@@ -44,7 +44,7 @@ class PostgisSource(Source):
     )
     limit: int | None = Field(default=None, ge=1, description="features at most")
     url: SecretStr | None = Field(
-        default=None, description="postgresql://user:password@host/name; none: the landrecords database"
+        default=None, description="postgresql://host/name, or env:NAME where it is kept; none: the landrecords database"
     )
 
     @model_validator(mode="after")

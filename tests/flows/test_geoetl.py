@@ -254,6 +254,19 @@ def test_a_database_that_is_away_is_told_as_such(world: World) -> None:
     assert "s3cret" not in str(caught.value)
 
 
+def test_a_database_may_be_named_by_the_environment(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    definition = workflow(
+        node("rows", "data_source.postgres", url="env:PLOTS_URL", table="plots"),
+        geopackage(world.home / "out.gpkg", "rows"),
+    )
+    with pytest.raises(ConfigurationError, match="PLOTS_URL is not set"):
+        geoetl(definition)
+    monkeypatch.setenv("PLOTS_URL", "postgresql://user:s3cret@127.0.0.1:1/gone")
+    with pytest.raises(OutsideUnreachable) as caught:
+        geoetl(definition)
+    assert "s3cret" not in str(caught.value)
+
+
 # --- choices ---
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+import pyogrio
 import pytest
 import requests
 from pmtiles.reader import MmapSource, Reader
@@ -193,6 +194,15 @@ def test_a_run_of_properties_loads_them_and_makes_a_snapshot(up: Up) -> None:
     assert counts["completed"] > 300
     assert counts["pending"] == counts["in_progress"] == 0
     assert len(list(up.folder.glob(".landrecords/store/properties/boligsiden/*/properties.parquet"))) == 1
+
+
+def test_a_run_of_a_workflow_fills_a_table_and_a_file(up: Up) -> None:
+    done = up.run("prefect", "deployment", "run", "geoetl/sample", "--watch")
+    assert done.returncode == 0, done.stdout + done.stderr + up.said()
+    made = up.folder / ".landrecords/sample/plots-buffered.gpkg"
+    assert pyogrio.read_info(made, layer="plots")["features"] == 2000
+    counts = json.loads(up.run("landrecords", "status", "geoetl", "--json").stdout)
+    assert sum(of["completed"] for of in counts.values()) > 0, counts
 
 
 def test_what_the_run_left_in_the_ui(up: Up) -> None:
