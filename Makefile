@@ -47,11 +47,11 @@ up: setup
 demo: setup
 	@.venv/bin/landrecords demo $(ARGS)
 
-# Three at a time on two cores, since most tests wait for something; then those that judge timing, with nobody beside
-# them. Code 5: ARGS selected none of these.
+# Three at a time on two cores, since most tests wait for something, the long ones of faults first; then those that judge
+# timing, with nobody beside them. Code 5: ARGS selected none of these.
 test: setup
 	@$(if $(filter skip,$(SYSTEM)),:,sh infra/bootstrap.sh --tests)
-	@$(PYTEST) -n 3 --dist loadfile -m "not alone" --cov-report= $(ARGS) || [ $$? -eq 5 ]
+	@$(PYTEST) -n 3 --dist loadfile --no-loadscope-reorder -m "not alone" --cov-report= $(ARGS) || [ $$? -eq 5 ]
 	@$(PYTEST) -m alone --cov-append --cov-report=term $(ARGS) || [ $$? -eq 5 ]
 
 # .pre-commit-config.yaml runs these five by name.
