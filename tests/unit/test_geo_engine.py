@@ -152,7 +152,7 @@ def test_reading_computing_and_writing_go_on_at_the_same_time(bench: Bench, kept
 
 def test_a_failure_ends_the_run_and_names_the_node(bench: Bench, kept: Callable[..., Kept]) -> None:
     sink = kept()
-    nodes = {"s": Numbers(), "p": Plus(fails_at=555), "k": sink, "slow": Plus(batch_s=0.2), "k2": kept("k2")}
+    nodes = {"s": Numbers(), "p": Plus(fails_at=555), "k": sink, "slow": Plus(batch_s=1.0), "k2": kept("k2")}
     engine = bench.engine(graph(nodes, "s>p p>k s>slow slow>k2"))
     with pytest.raises(NodeFailed, match=r"^node p: 555 is no good; leave it out\.$"):
         engine.run()
