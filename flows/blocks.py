@@ -104,13 +104,7 @@ def portal(address: str) -> tuple[str, str | None]:
     if not address.startswith("block:"):
         refuse_password(address)
         return address, None
-    name = address.removeprefix("block:")
-    block = _load(LandrecordsPortal, name)
-    if block is None:
-        raise ConfigurationError(
-            f"there is no block {name!r} of type {LandrecordsPortal._block_type_name}; "
-            "make it on the UI's Blocks page, or give the portal's address instead."
-        )
+    block = _named(LandrecordsPortal, address, "the portal's address")
     return _with_login(block), block.profile
 
 
@@ -125,12 +119,16 @@ def _with_login(block: LandrecordsPortal) -> str:
 
 def refuse_password(address: str) -> None:
     """Raises ConfigurationError for an address that holds a password; a {name} in its place is none."""
-    password = urlsplit(address).password if "@" in address and "//" in address else None
+    try:
+        parts = urlsplit(address)
+    except ValueError:  # no address, as who uses it will say
+        return
+    password = parts.password
     if password and not (password.startswith("{") and password.endswith("}")):
         raise ConfigurationError(
-            f"the address of {urlsplit(address).hostname} holds a password, which Prefect would keep with the run: "
-            f"give a portal's by a block of type {LandrecordsPortal._block_type_name} and portal_url='block:NAME', "
-            "a tile server's as {password} with values={'password': 'env:NAME'}."
+            f"the address of {parts.hostname} holds a password, which Prefect would keep with the run; "
+            "put it into a block of the UI and give block:NAME instead, or for tiles "
+            "{password} in the address and values={'password': 'env:NAME'}."
         )
 
 
@@ -142,13 +140,7 @@ def register(address: str) -> tuple[str, str | None, SecretStr | None]:
     if not address.startswith("block:"):
         refuse_password(address)
         return address, None, None
-    name = address.removeprefix("block:")
-    block = _load(LandrecordsRegister, name)
-    if block is None:
-        raise ConfigurationError(
-            f"there is no block {name!r} of type {LandrecordsRegister._block_type_name}; "
-            "make it on the UI's Blocks page, or give the register's address instead."
-        )
+    block = _named(LandrecordsRegister, address, "the register's address")
     return block.url, block.profile, block.key
 
 
@@ -159,13 +151,7 @@ def sftp(access: Access) -> Access:
     """
     if not access.host.startswith("block:"):
         return access
-    name = access.host.removeprefix("block:")
-    block = _load(LandrecordsSftp, name)
-    if block is None:
-        raise ConfigurationError(
-            f"there is no block {name!r} of type {LandrecordsSftp._block_type_name}; "
-            "make it on the UI's Blocks page, or give the server's name instead."
-        )
+    block = _named(LandrecordsSftp, access.host, "the server's name")
     return replace(
         access,
         host=block.host,
@@ -176,6 +162,18 @@ def sftp(access: Access) -> Access:
         passphrase=access.passphrase or block.passphrase,
         host_key=access.host_key or block.host_key,
     )
+
+
+def _named(block: type[B], given: str, instead: str) -> B:
+    """The block that `block:NAME` names. Raises ConfigurationError where there is none, OutsideUnreachable."""
+    name = given.removeprefix("block:")
+    loaded = _load(block, name)
+    if loaded is None:
+        raise ConfigurationError(
+            f"there is no block {name!r} of type {block._block_type_name}; "
+            f"make it on the UI's Blocks page, or give {instead} instead."
+        )
+    return loaded
 
 
 def _load(block: type[B], name: str) -> B | None:

@@ -14,7 +14,7 @@ from prefect.task_runners import ThreadPoolTaskRunner
 from pydantic import Field
 
 from flows import blocks
-from flows.local import workload
+from flows.workload import workload
 from tasks.checkpoints import Scope
 from tasks.dial import dialled, limit_pages, read_rate
 from tasks.documents import download_page, optimise_page, upload_page

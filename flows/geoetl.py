@@ -13,7 +13,7 @@ from prefect.task_runners import ThreadPoolTaskRunner
 from pydantic import Field
 
 from flows import blocks
-from flows.local import workload
+from flows.workload import workload
 from tasks.geo.chain import NodeFailed
 from tasks.geo.engine import STAGES_AT_ONCE
 from tasks.geo.reading import load_workflow

@@ -15,7 +15,7 @@ from prefect.task_runners import ThreadPoolTaskRunner
 from pydantic import Field, SecretStr
 
 from flows import blocks
-from flows.local import workload
+from flows.workload import workload
 from tasks.checkpoints import Scope
 from tasks.dial import limit_pages
 from tasks.photos import FolderResult, Listed, list_site, read_folder

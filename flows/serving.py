@@ -27,11 +27,12 @@ from flows import blocks
 from flows.demo import own_documents
 from flows.documents import documents
 from flows.geoetl import geoetl
-from flows.local import SERVED_BY, prefect_api, quick_clients, terminable
+from flows.local import prefect_api, quick_clients
 from flows.photos import photos
 from flows.properties import properties
 from flows.samples import Portal, Server, Sites, sample_portal, sample_register, sample_sites, sample_tiles
 from flows.tiles import tiles
+from flows.workload import SERVED_BY, terminable
 from tasks.errors import ConfigurationError
 from tasks.partials import disk
 from tasks.postgres import open_database

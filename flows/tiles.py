@@ -13,7 +13,7 @@ from prefect.task_runners import ThreadPoolTaskRunner
 from pydantic import Field
 
 from flows import blocks
-from flows.local import workload
+from flows.workload import workload
 from tasks.agenda import Orders
 from tasks.dial import dialled, limit_pages, read_rate
 from tasks.errors import LandrecordsError, StopRequested

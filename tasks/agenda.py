@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
 
-from tasks.checkpoints import Queue, Scope, patiently
+from tasks.checkpoints import Queue, Scope
+from tasks.patience import patiently
 from tasks.tally import Tally
 
 DATABASE_PATIENCE_S = 45.0

@@ -1,7 +1,7 @@
 """How many transfers of a bulk door may start now: the host's turns, its holds, and the level in flight.
 
 The door asks once per round, never per item, so a clock that lives in a database costs a round trip for many
-transfers. `tasks.pacing` implements both protocols; a door does not import it.
+transfers. `tasks.pacing.Clock` and `tasks.level.Level` implement these protocols; a door does not import it.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class Turns(Protocol):
 
 
 class Level(Protocol):
-    """How many transfers may be in flight, learned from how they go. `tasks.pacing.Level` is one."""
+    """How many transfers may be in flight, learned from how they go. `tasks.level.Level` is one."""
 
     @property
     def permitted(self) -> int:

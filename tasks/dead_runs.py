@@ -17,7 +17,7 @@ from prefect.client.schemas.objects import State
 from prefect.exceptions import ObjectNotFound, PrefectException
 from prefect.states import Crashed
 
-from tasks.checkpoints import is_dead
+from tasks.owners import is_dead
 from tasks.postgres import Database
 
 log = logging.getLogger(__name__)

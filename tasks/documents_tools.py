@@ -10,7 +10,8 @@ from dataclasses import dataclass, replace
 
 from tasks.checkpoints import Queue, Scope, Step
 from tasks.downloads import Exchange, HttpDoor
-from tasks.pacing import Clock, Gate, Level, host_of
+from tasks.level import Gate, Level
+from tasks.pacing import Clock, host_of
 from tasks.pdf_facts import PdfFacts
 from tasks.pdf_workers import PdfWorkers
 from tasks.portal_profile import PortalProfile, load_profile

@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from tasks.agenda import DATABASE_PATIENCE_S, Orders, PageOrder
-from tasks.checkpoints import Scope, Step, patiently
+from tasks.checkpoints import Scope, Step
 from tasks.documents_tools import STEPS, Toolbox
 from tasks.errors import ConfigurationError, OutsideUnreachable
 from tasks.ghostscript import tool_versions
 from tasks.index import load_index
+from tasks.patience import patiently
 from tasks.pipeline import PageResult
 from tasks.portal_profile import PortalProfile
 from tasks.postgres import Database, sql_text

@@ -8,7 +8,6 @@ from functools import partial
 from typing import Any
 
 from tasks.agenda import DATABASE_PATIENCE_S
-from tasks.checkpoints import patiently
 from tasks.errors import (
     ConfigurationError,
     ItemError,
@@ -27,6 +26,7 @@ from tasks.geo.run_folders import forget
 from tasks.geo.validation import Checked
 from tasks.geoetl_records import STATUS_OF, lineage_of
 from tasks.geoetl_tools import Toolbox, graph_of
+from tasks.patience import patiently
 from tasks.postgres import Database
 from tasks.records import Reason, RunReport, Status
 from tasks.reporting import Run, publish

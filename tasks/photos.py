@@ -14,10 +14,10 @@ from typing import Any
 from prefect import task
 
 from tasks.agenda import PageOrder
-from tasks.checkpoints import Row
 from tasks.errors import ItemError
 from tasks.exif import HEAD_BYTES, Flag, NeedMore, PhotoFacts
 from tasks.exif import Reader as ExifReader
+from tasks.pages import Row
 from tasks.photos_tools import Job, Toolbox, toolbox
 from tasks.pipeline import PAGE, PageResult, outcome_of, refuse_when_stopped
 from tasks.postgres import sql_text

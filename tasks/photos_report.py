@@ -19,8 +19,8 @@ from prefect.client.schemas.actions import ArtifactUpdate
 from prefect.events import emit_event
 
 from tasks.agenda import DATABASE_PATIENCE_S
-from tasks.checkpoints import patiently
 from tasks.exif import Flag
+from tasks.patience import patiently
 from tasks.photos import FolderResult, Listed
 from tasks.photos_products import Stored
 from tasks.photos_tools import Toolbox

@@ -11,8 +11,8 @@ from functools import partial
 from psycopg2 import Binary, sql
 
 from tasks.agenda import DATABASE_PATIENCE_S
-from tasks.checkpoints import patiently
 from tasks.errors import ConfigurationError, OutsideUnreachable, TerminalError
+from tasks.patience import patiently
 from tasks.photos import FolderOrder
 from tasks.photos_tools import Toolbox
 from tasks.postgres import sql_text

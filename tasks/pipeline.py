@@ -21,7 +21,6 @@ from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
 from prefect.futures import PrefectFuture
 
-from tasks.checkpoints import Page, Row
 from tasks.errors import (
     ConfigurationError,
     LandrecordsError,
@@ -32,6 +31,7 @@ from tasks.errors import (
     TerminalError,
     TransientError,
 )
+from tasks.pages import Page, Row
 from tasks.records import ItemId, Outcome, Reason, Status
 
 log = logging.getLogger(__name__)

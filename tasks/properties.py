@@ -14,8 +14,8 @@ from prefect import task
 from tasks.agenda import PageOrder
 from tasks.bulk import Ask, Failure
 from tasks.bulk_engine import Result
-from tasks.checkpoints import Page
 from tasks.errors import RateLimited, StopRequested
+from tasks.pages import Page
 from tasks.pipeline import PAGE, PageResult, outcome_of, refuse_when_stopped
 from tasks.properties_search import EnoughFound, Walk
 from tasks.properties_tools import Job, Toolbox, toolbox

@@ -9,8 +9,9 @@ from collections.abc import Collection, Iterator
 from tasks.agenda import DATABASE_PATIENCE_S
 from tasks.bulk import Ask, Failure
 from tasks.bulk_engine import Result
-from tasks.checkpoints import Page, Row, patiently
 from tasks.errors import ItemError, RateLimited, TransientError
+from tasks.pages import Page, Row
+from tasks.patience import patiently
 from tasks.pipeline import outcome_of
 from tasks.properties_tools import Toolbox
 from tasks.records import Outcome, Reason, Status
@@ -154,7 +155,7 @@ class Walk:
             hits = read_hits(self._profile, result.body)
         except ItemError as exc:  # an answer that is none may be the server's trouble of a moment
             self._tools.verdict.heard(good=False)
-            raise TransientError(exc.reason, f"the answer to a search {exc}") from exc
+            raise TransientError(exc.reason, f"the answer to a search cannot be read: {exc}") from exc
         self._tools.verdict.heard(good=True)
         return hits
 

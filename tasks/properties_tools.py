@@ -6,7 +6,6 @@ import itertools
 import threading
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
@@ -15,7 +14,8 @@ from pydantic import SecretStr
 from tasks.bulk import Ask, BulkDoor
 from tasks.bulk_engine import BulkEngine, Result
 from tasks.checkpoints import Queue, Scope
-from tasks.pacing import Clock, Level, host_of
+from tasks.level import Level
+from tasks.pacing import Clock, host_of
 from tasks.postgres import Database
 from tasks.register_loading import Loaded, Loader
 from tasks.register_profile import RegisterProfile
@@ -23,7 +23,7 @@ from tasks.settings import Settings
 from tasks.store import open_store
 from tasks.store_objects import Store
 from tasks.tally import Tally
-from tasks.toolboxes import Toolboxes
+from tasks.toolboxes import PageTools, Toolboxes
 from tasks.verdict import Verdict
 from tasks.work_folders import opened_work
 from tasks.workloads import PROPERTIES, QUERIES
@@ -33,8 +33,6 @@ PAGES_AT_ONCE = 3
 
 FIRST_LEVEL = 4
 """Requests in flight to begin with; the level climbs from there."""
-
-ADVICE = "look at one address by hand; when it answers, `landrecords retry properties` and run again: nothing is lost."
 
 
 @dataclass(frozen=True)
@@ -95,36 +93,29 @@ class Job:
         return Scope(f"{scope.where} AND fetched_at < now() - %(age)s", {**scope.parameters, "age": age})
 
 
-class Toolbox:
+class Toolbox(PageTools):
     """Database, clock, level, engine, loader and store of one run in one process. Safe for threads.
 
-    claimed   rows each page has claimed, by its number, over all its attempts
     requests  answers and failures so far: `search`, `detail`
     loaded    what became of all answers so far
     work      folder for what is made of the tables; gone with the run
     """
 
     def __init__(self, job: Job, settings: Settings, database: Database, tally: Tally) -> None:
+        super().__init__(database, tally, PAGES_AT_ONCE)
         self.job = job
-        self.settings = settings
-        self.database = database
-        self.tally = tally
-        self.stop = threading.Event()
-        self.slots = threading.Semaphore(PAGES_AT_ONCE)
-        self.claimed = Counter[int]()
         self.requests = Counter[str]()
         self.loaded = Loaded()
         self.clock = Clock(database, job.host, stop=self.stop)
         self.queue = Queue(database, replace(PROPERTIES, backoff_s=job.backoff_s), run_id=job.run_id)
         self.queries = Queue(database, replace(QUERIES, backoff_s=job.backoff_s), run_id=job.run_id)
-        self.verdict = Verdict(self.clock, job.patience_s, self.stop, ADVICE)
+        self.verdict = Verdict(self.clock, job.patience_s, self.stop, "properties")
         self.loader = Loader(job.profile)
         self.level = Level(maximum=job.workers, level=min(job.workers, FIRST_LEVEL))
-        self.closing = ExitStack()
+        self._engine = BulkEngine(self._door())  # refuses a missing key before anything is opened
+        self.closing.callback(self._engine.close)
         self.store: Store = self.closing.enter_context(open_store(settings.store))
         self.work = self.closing.enter_context(opened_work(settings.spool / "properties"))
-        self._engine = BulkEngine(self._door())
-        self.closing.callback(self._engine.close)
         self._numbers = itertools.count(1)
         self._lock = threading.Lock()
 
@@ -162,11 +153,6 @@ class Toolbox:
         """Whether so many properties wait that a run with a limit need not look for more."""
         limit = self.job.limit
         return limit is not None and self.queue.count_due(self.job.scope(), at_most=limit) >= limit
-
-    def close(self) -> None:
-        """Stop all loops and give everything back."""
-        self.stop.set()
-        self.closing.close()
 
 
 _toolboxes = Toolboxes(Toolbox, (PROPERTIES,))

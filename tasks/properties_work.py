@@ -15,9 +15,9 @@ from psycopg2 import sql
 
 from tasks.agenda import DATABASE_PATIENCE_S
 from tasks.bulk import Ask, Failure
-from tasks.checkpoints import patiently
 from tasks.dial import at_rate
-from tasks.errors import ConfigurationError, OutsideUnreachable
+from tasks.errors import ConfigurationError, ItemError, OutsideUnreachable
+from tasks.patience import patiently
 from tasks.postgres import sql_text
 from tasks.properties_tools import Toolbox
 from tasks.records import RunReport, Status
@@ -39,9 +39,6 @@ SHOWN_FAILURES = 200
 SHOWN_LINES = 40
 INLINE_BYTES = 300_000
 """A picture up to this size is part of the report's page; a larger one only lies in the store."""
-
-ENOUGH_TO_JUDGE = 5
-"""Fewer properties without success may well be the properties' fault."""
 
 
 def queries_a_page(queries: int) -> int:
@@ -103,7 +100,8 @@ def _known(tools: Toolbox, age: timedelta) -> tuple[int, int, int]:
 
 
 def _totals(tools: Toolbox) -> dict[str, int]:
-    """`villa in København` -> hits, as the first page of each search says. Raises OutsideUnreachable."""
+    """`villa in København` -> hits, as the first page of each search says. Raises OutsideUnreachable, also where an
+    answer is no page of hits."""
     job = tools.job
     wanted = {
         tools.number(): {"municipality": municipality, "address_type": address_type}
@@ -114,9 +112,12 @@ def _totals(tools: Toolbox) -> dict[str, int]:
     totals = {}
     for results in tools.fetch("search", asks):
         for result in results:
-            if isinstance(result, Failure):
-                raise OutsideUnreachable(f"the register does not answer a search: {result.error}")
-            hits = read_hits(job.profile, result.body)
+            try:
+                if isinstance(result, Failure):
+                    raise result.error
+                hits = read_hits(job.profile, result.body)
+            except ItemError as exc:
+                raise OutsideUnreachable(f"the register does not answer a search: {exc}") from exc
             totals[label(wanted[result.id])] = len(hits.ids) if hits.total is None else hits.total
     return totals
 
@@ -157,7 +158,8 @@ def closing_report(
     names = ("id", "reason", "field", "error", "attempts")
     failed = [dict(zip(names, row, strict=True)) for row in rows]
     publish(run, report, failed=failed, extra=page(report) + summary(tools))
-    _insist(tools, report, ended)
+    tools.verdict.insist(report, "the profile")
+    _insist_on_hits(tools, report, ended)
     return report
 
 
@@ -224,18 +226,9 @@ def summary(tools: Toolbox) -> str:
     return f"\n## Prices and sales\n\n![{source}](data:image/png;base64,{base64.b64encode(drawn).decode()})\n"
 
 
-def _insist(tools: Toolbox, report: RunReport, ended: Sequence[SearchEnd]) -> None:
-    if tools.verdict.hopeless:
-        raise OutsideUnreachable(tools.verdict.hopeless)
+def _insist_on_hits(tools: Toolbox, report: RunReport, ended: Sequence[SearchEnd]) -> None:
     if ended and not any(end.found for end in ended):
         said = "; ".join(report.shortfalls[:3])
         if any(end.total is None for end in ended):
             raise OutsideUnreachable(f"the register {tools.clock.host} answered no search: {said}")
         raise ConfigurationError(f"the register has nothing of what was asked for: {said}")
-    failed = report.counts[Status.FAILED]
-    if failed >= ENOUGH_TO_JUDGE and not tools.verdict.has_answered:
-        reasons = ", ".join(f"{reason} {n}" for reason, n in report.failures.items())
-        raise OutsideUnreachable(
-            f"not one of {failed} properties of {tools.clock.host} could be loaded ({reasons}); look at one by hand, "
-            "correct the profile, then `landrecords retry properties` and run again."
-        )

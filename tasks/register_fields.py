@@ -122,6 +122,9 @@ def check_tables(given: Mapping[str, TableSource]) -> dict[str, TableSource]:
         _check_columns(TABLES[name], source)
     if "properties" not in given or given["properties"].rows:
         raise ValueError("tables.properties is missing, or has rows of its own")
+    for name, source in given.items():
+        if source.take != "all" and not source.rows:
+            raise ValueError(f"{name} cannot take the {source.take} of the property itself; say its rows")
     return dict(given)
 
 

@@ -17,8 +17,9 @@ from typing import Any
 
 import psycopg2
 
-from tasks.checkpoints import Page, Settling, patiently
 from tasks.errors import ItemError, TransientError
+from tasks.pages import Page, Settling
+from tasks.patience import patiently
 from tasks.postgres import first_line, sql_text
 from tasks.records import Outcome, Reason, Status
 from tasks.register_profile import RegisterProfile

@@ -11,8 +11,6 @@ from typing import NamedTuple
 
 from PIL import Image, ImageDraw, ImageFont
 
-MEDIA_TYPE = "image/png"
-
 _PAPER, _INK, _FAINT, _GRID = (255, 255, 255), (33, 37, 41), (108, 117, 125), (222, 226, 230)
 _PRICE, _SALES = (23, 108, 94), (44, 123, 182)
 _WIDTH, _MARGIN, _LINE = 900, 24, 22

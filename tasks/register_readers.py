@@ -53,9 +53,11 @@ def reader_of(kind: Kind, *, written: str | None = None, words: Mapping[str, str
 
 
 def _translating(words: Mapping[str, str]) -> Reader:
+    ours = {theirs: read_text(word) for theirs, word in words.items()}
+
     def read(value: Any) -> str:
         text = read_text(value)
-        return words.get(text, text)
+        return ours.get(value, text)
 
     return read
 

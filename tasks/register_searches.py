@@ -8,7 +8,7 @@ from typing import Any
 
 from psycopg2.extras import Json
 
-from tasks.checkpoints import Page, Row, Settling
+from tasks.pages import Page, Row, Settling
 from tasks.postgres import Cursor, Database, sql_text
 from tasks.records import Outcome, Reason, Status
 from tasks.register_changes import Missed, forget_search, mark_vanished, sighted
@@ -96,8 +96,8 @@ def end_search(database: Database, search_id: str, run_id: str) -> SearchEnd | N
         if not ended.shortfalls:
             of: dict[str, Any] = {"municipalities": [municipality], "address_types": [address_type], "source": source}
             ended = replace(ended, missed=mark_vanished(database, search_id, run_id, **of))
-        forget_search(database, search_id)
         cursor.execute("UPDATE property_searches SET ended_at = now() WHERE search_id = %s", (search_id,))
+    forget_search(database, search_id)  # killed before this, the next search of its kind does it
     return ended
 
 

@@ -14,7 +14,6 @@ from tasks.postgres import Cursor, sql_text
 from tasks.register_rows import Record
 from tasks.register_tables import CHILDREN, PROPERTIES, SHARED, TABLES, Table
 
-CASES = TABLES["cases"]
 _STAGED_ONLY = ("extra", "content_hash")
 
 

@@ -33,8 +33,10 @@ from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Column
 
 from tasks.agenda import DATABASE_PATIENCE_S
-from tasks.checkpoints import Step, new_owner, patiently
+from tasks.checkpoints import Step
 from tasks.dead_runs import end_dead_runs
+from tasks.owners import new_owner
+from tasks.patience import patiently
 from tasks.postgres import Database
 from tasks.records import RunReport, Status
 from tasks.tally import Tally, duration, size

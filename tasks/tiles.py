@@ -16,8 +16,8 @@ from prefect import task
 from tasks.agenda import PageOrder
 from tasks.bulk import Ask, Failure, Got
 from tasks.bulk_engine import Result
-from tasks.checkpoints import Page, Row
 from tasks.errors import ItemError, OutsideUnreachable, RateLimited
+from tasks.pages import Page, Row
 from tasks.pipeline import PAGE, PageResult, outcome_of, refuse_when_stopped
 from tasks.records import Outcome, Reason, Status
 from tasks.store_objects import Small
@@ -43,8 +43,8 @@ CLAIMED_AT_ONCE = 1000
 def fetch_page(job: Job, order: PageOrder) -> PageResult:
     """Claim the tiles of a page, some at a time, fetch, verify and store them.
 
-    A page that is run again takes what its first attempt gave back: where the disk is still full it fails again,
-    and at last the run ends.
+    A page that is run again goes on with tiles it did not take yet, or else with those its first attempt gave back:
+    where the disk is still full it fails again, and at last the run ends.
     """
     tools = toolbox(job)
     counts = Counter[str]()

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-import threading
-from collections import Counter
 from collections.abc import Mapping
-from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 
 from tasks.bulk import BulkDoor
@@ -15,7 +12,8 @@ from tasks.bulk_engine import BulkEngine
 from tasks.checkpoints import Queue, Scope
 from tasks.errors import ConfigurationError
 from tasks.http_sessions import sendable
-from tasks.pacing import Clock, Level
+from tasks.level import Level
+from tasks.pacing import Clock
 from tasks.postgres import Database
 from tasks.settings import Settings
 from tasks.store import open_store
@@ -23,7 +21,7 @@ from tasks.store_objects import Store
 from tasks.tally import Tally
 from tasks.tile_plan import Layer
 from tasks.tile_urls import Scheme, TileUrls
-from tasks.toolboxes import Toolboxes
+from tasks.toolboxes import PageTools, Toolboxes
 from tasks.verdict import Verdict
 from tasks.work_folders import opened_work
 from tasks.workloads import TILES
@@ -38,8 +36,6 @@ UPLOADERS = 32
 
 SHORTEST_SECRET = 4
 """Shorter ones would blank out parts of any message."""
-
-ADVICE = "look at one tile by hand; when it answers, `landrecords retry tiles` and run again: nothing is lost."
 
 _FROM_ENVIRONMENT = "env:"
 _HOST = re.compile(r"[\w.-]+(:\d+)?|\[[0-9a-fA-F:.]+\](:\d+)?", re.ASCII)
@@ -126,32 +122,25 @@ class Job:
     patience_s: float = 60.0
 
 
-class Toolbox:
+class Toolbox(PageTools):
     """Database, clock, level, engine and store of one run in one process. Safe for threads.
 
-    claimed   rows each page has claimed, by its number, over all its attempts
-    work      folder for what is made of the tiles; gone with the run
+    work  folder for what is made of the tiles; gone with the run
     """
 
     def __init__(self, job: Job, settings: Settings, database: Database, tally: Tally) -> None:
+        super().__init__(database, tally, PAGES_AT_ONCE)
         self.job = job
-        self.settings = settings
-        self.database = database
-        self.tally = tally
-        self.stop = threading.Event()
-        self.slots = threading.Semaphore(PAGES_AT_ONCE)
-        self.claimed = Counter[int]()
         self.urls = job.source.urls
         self.clock = Clock(database, job.source.host, stop=self.stop)
         self.queue = Queue(database, replace(TILES, backoff_s=job.backoff_s), run_id=job.run_id)
-        self.closing = ExitStack()
         self.store: Store = self.closing.enter_context(open_store(settings.store, uploaders=UPLOADERS))
         self.stored_blanks: set[str] = set()
         self.work = self.closing.enter_context(opened_work(settings.spool / "tiles"))
         self.level = Level(maximum=job.connections, level=min(job.connections, FIRST_LEVEL))
         self.engine = BulkEngine(self._door())
         self.closing.callback(self.engine.close)
-        self.verdict = Verdict(self.clock, job.patience_s, self.stop, ADVICE)
+        self.verdict = Verdict(self.clock, job.patience_s, self.stop, "tiles")
 
     def _door(self) -> BulkDoor:
         source = self.job.source
@@ -168,11 +157,6 @@ class Toolbox:
             verify=source.verify_tls,
             stop=self.stop,
         )
-
-    def close(self) -> None:
-        """Stop all loops and give everything back."""
-        self.stop.set()
-        self.closing.close()
 
 
 _toolboxes = Toolboxes(Toolbox, (TILES,))

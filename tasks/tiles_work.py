@@ -10,11 +10,10 @@ from typing import Any
 
 from tasks.agenda import DATABASE_PATIENCE_S
 from tasks.bulk import Ask, Got
-from tasks.checkpoints import patiently
 from tasks.dial import at_rate
-from tasks.errors import OutsideUnreachable
+from tasks.patience import patiently
 from tasks.postgres import sql_text
-from tasks.records import RunReport, Status
+from tasks.records import RunReport
 from tasks.reporting import Run, publish
 from tasks.tally import duration, size
 from tasks.tile_coverage import Cell, coverage_picture, tiles_a_cell
@@ -25,9 +24,6 @@ from tasks.tiles_tools import Toolbox
 
 SAMPLE = 64
 """Tiles that are fetched, and thrown away, to estimate a run. The first quarter pays for the connections."""
-
-ENOUGH_TO_JUDGE = 5
-"""Fewer tiles without success may well be the tiles' fault, as in a run that tries old failures again."""
 
 PAGES_PER_RUN = 600
 SHOWN_FAILURES = 200
@@ -114,21 +110,8 @@ def closing_report(run: Run, tools: Toolbox, area: Area, archives: Sequence[str]
     extra = coverage(tools, area)
     extra += "".join(f"\nMade of this layer: `{url}` {size(there)}\n" for url, there in _sizes(tools, archives))
     publish(run, report, failed=failed, extra=extra)
-    insist_on_an_answer(tools, report)
+    tools.verdict.insist(report, "the address")
     return report
-
-
-def insist_on_an_answer(tools: Toolbox, report: RunReport) -> None:
-    """A run that met nothing but errors says so. Raises OutsideUnreachable."""
-    if tools.verdict.hopeless:
-        raise OutsideUnreachable(tools.verdict.hopeless)
-    failed = report.counts[Status.FAILED]
-    if failed >= ENOUGH_TO_JUDGE and not tools.verdict.has_answered:
-        reasons = ", ".join(f"{reason} {n}" for reason, n in report.failures.items())
-        raise OutsideUnreachable(
-            f"not one of {failed} tiles could be fetched from {tools.clock.host} ({reasons}); look at one by hand, "
-            "correct the address, then `landrecords retry tiles` and run again."
-        )
 
 
 def _sizes(tools: Toolbox, keys: Sequence[str]) -> Iterator[tuple[str, int]]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any, Generic, Protocol, TypeVar
 
 from tasks.checkpoints import Step
@@ -20,6 +21,28 @@ class Tools(Protocol):
 
     def close(self) -> None:
         """Stop all loops and give everything back."""
+
+
+class PageTools:
+    """The part of it that every workload has whose pages claim and work side by side. Safe for threads.
+
+    slots    pages that work at the same time in one process
+    claimed  rows each page has claimed, by its number, over all its attempts
+    closing  what is given back at the end
+    """
+
+    def __init__(self, database: Database, tally: Tally, pages_at_once: int) -> None:
+        self.database = database
+        self.tally = tally
+        self.stop = threading.Event()
+        self.slots = threading.Semaphore(pages_at_once)
+        self.claimed = Counter[int]()
+        self.closing = ExitStack()
+
+    def close(self) -> None:
+        """Stop all loops and give everything back."""
+        self.stop.set()
+        self.closing.close()
 
 
 T = TypeVar("T", bound=Tools)

@@ -6,26 +6,30 @@ import threading
 import time
 
 from tasks.breaker import Breaker
+from tasks.errors import OutsideUnreachable
 from tasks.pacing import Clock
+from tasks.records import RunReport, Status
+
+ENOUGH_TO_JUDGE = 5
+"""Fewer items without success may well be the items' fault, as in a run that tries old failures again."""
 
 
 class Verdict:
     """What the answers of a host say of it, over all threads of a process. Safe for threads.
 
+    workload  whose items are asked for: `tiles`
     hopeless  what to say when the host gave nothing but errors for too long; `stop` is set then
     """
 
-    def __init__(self, clock: Clock, patience_s: float, stop: threading.Event, advice: str) -> None:
+    def __init__(self, clock: Clock, patience_s: float, stop: threading.Event, workload: str) -> None:
         self.hopeless: str | None = None
-        self._clock, self._stop = clock, stop
-        self._said = f"{clock.host} gave nothing but errors for {patience_s:.0f} s; {advice}"
+        self._clock, self._stop, self._workload = clock, stop, workload
+        self._said = (
+            f"{clock.host} gave nothing but errors for {patience_s:.0f} s; look at one address by hand; when it "
+            f"answers, `landrecords retry {workload}` and run again: nothing is lost."
+        )
         self._breaker = Breaker(patience_s)
         self._lock = threading.Lock()
-
-    @property
-    def has_answered(self) -> bool:
-        """Whether the host gave anything that is right."""
-        return self._breaker.has_answered
 
     def heard(self, *, good: bool, again: bool = False) -> None:
         """An answer was right, or not (`again`: as before). After many errors in a row nobody asks for a while; at
@@ -42,3 +46,18 @@ class Verdict:
             self._stop.set()
         elif pause_s:
             self._clock.hold(pause_s)
+
+    def insist(self, report: RunReport, mend: str) -> None:
+        """A run that met nothing but errors says so. Raises OutsideUnreachable.
+
+        mend  what may be wrong on our side: `the address`
+        """
+        if self.hopeless:
+            raise OutsideUnreachable(self.hopeless)
+        failed = report.counts[Status.FAILED]
+        if failed >= ENOUGH_TO_JUDGE and not self._breaker.has_answered:
+            reasons = ", ".join(f"{reason} {n}" for reason, n in report.failures.items())
+            raise OutsideUnreachable(
+                f"not one of {failed} {self._workload} of {self._clock.host} could be had ({reasons}); look at one by "
+                f"hand, correct {mend}, then `landrecords retry {self._workload}` and run again."
+            )

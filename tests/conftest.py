@@ -171,11 +171,11 @@ def prefect_home(pytestconfig: pytest.Config) -> PrefectHome:
     with made.with_suffix(".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not made.exists():
-            with tempfile.TemporaryDirectory() as folder:
+            with tempfile.TemporaryDirectory(dir=made.parent) as folder:
                 command = [sys.executable, "-m", "prefect", "server", "database", "upgrade", "--yes"]
                 environment = {**os.environ, **server_environment(Path(folder))}
                 subprocess.run(command, env=environment, check=True, capture_output=True)
-                shutil.move(Path(folder) / "prefect.db", made)
+                (Path(folder) / "prefect.db").rename(made)
 
     def put(home: Path) -> None:
         (home / "prefect").mkdir(parents=True)

@@ -45,6 +45,8 @@ class Chain:
 
     built  what each lookup looks things up in
     dead   nodes that take nothing any more: one before them failed, and the run goes on without
+
+    `most_bytes` is the most that a node has made of a batch.
     """
 
     def __init__(
@@ -57,6 +59,7 @@ class Chain:
     ) -> None:
         self._graph, self._stage, self._meters = graph, stage, meters
         self._built, self._dead = built, dead
+        self.most_bytes = 0
 
     def run(self, first: list[Batch]) -> list[Delivery]:
         """What is to be written of a batch; the list is emptied, so that nobody holds it longer than needed.
@@ -91,7 +94,9 @@ class Chain:
                 case Stream():
                     results = {node.outputs[0]: node.apply(batch)}
         given = sum(result.rows for result in results.values())
-        meter.count(batch.rows, given, sum(result.nbytes for result in results.values()))
+        size_bytes = sum(result.nbytes for result in results.values())
+        meter.count(batch.rows, given, size_bytes)
+        self.most_bytes = max(self.most_bytes, size_bytes)
         return ((Output(name, port), result) for port, result in results.items())
 
 

@@ -46,7 +46,7 @@ class Buffer(Stream):
         layout = given["input"]
         before = geometry_of(layout).kind
         self._distance(layout)
-        one = is_single(before) and (self.distance >= 0 or before != "Polygon")
+        one = is_single(before) and (self.distance > 0 or before != "Polygon")  # 0 parts a ring that touches itself
         return {"output": layout.shaped("Polygon" if one else UNKNOWN)}
 
     def apply(self, batch: Batch) -> Batch:

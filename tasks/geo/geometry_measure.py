@@ -15,6 +15,7 @@ from tasks.errors import TerminalError
 from tasks.geo.batches import Batch, Shapes
 from tasks.geo.geometry_kinds import geometry_of, unit_m
 from tasks.geo.geometry_transforms import moved, transformer, unplaced
+from tasks.geo.geometry_union import POLYGON, plain_parts
 from tasks.geo.layouts import Layout, crs_of, is_geographic
 from tasks.geo.nodes import NodeProblem, Stream, node
 from tasks.records import Reason
@@ -30,6 +31,9 @@ _SQUARE_METRES = {
     "area_ft2": 0.3048**2,
     "area_acres": 4046.8564224,  # international; 43,560 square feet
 }
+_LINE = 1
+"""Type id."""
+
 _METRES = {"length_m": 1.0, "length_km": 1000.0, "length_ft": 0.3048, "length_miles": 1609.344}
 
 
@@ -101,7 +105,7 @@ def _unit_m(layout: Layout) -> float:
 def geodesic_areas_m2(shapes: Shapes, geod: Geod) -> Shapes:
     """Of shapes in degrees: the area within shells, without that within holes."""
     parts, row = _parts(shapes)
-    areas = shapely.get_type_id(parts) == _POLYGON
+    areas = shapely.get_type_id(parts) == POLYGON
     rings, polygon = shapely.get_rings(parts[areas], return_index=True)
     holes = np.diff(polygon, prepend=-1) == 0  # the first ring of a polygon is its shell
     coordinates, ring = shapely.get_coordinates(rings, return_index=True)
@@ -114,7 +118,7 @@ def geodesic_areas_m2(shapes: Shapes, geod: Geod) -> Shapes:
 def geodesic_lengths_m(shapes: Shapes, geod: Geod) -> Shapes:
     """Of shapes in degrees: that of lines, and of the borders of areas."""
     parts, row = _parts(shapes)
-    areas = shapely.get_type_id(parts) == _POLYGON
+    areas = shapely.get_type_id(parts) == POLYGON
     rings, polygon = shapely.get_rings(parts[areas], return_index=True)
     lines = shapely.get_type_id(parts) == _LINE
     paths, path_row = np.concatenate([rings, parts[lines]]), np.concatenate([row[areas][polygon], row[lines]])
@@ -125,15 +129,9 @@ def geodesic_lengths_m(shapes: Shapes, geod: Geod) -> Shapes:
     return _total(np.asarray(steps), path_row[path[along]], shapes)
 
 
-_LINE, _POLYGON = 1, 3
-
-
 def _parts(shapes: Shapes) -> tuple[Shapes, Shapes]:
-    """Parts that have no parts themselves, and the row each came from."""
-    parts, row = shapely.get_parts(shapes, return_index=True)
-    while (shapely.get_type_id(parts) > _POLYGON).any():
-        parts, inner = shapely.get_parts(parts, return_index=True)
-        row = row[inner]
+    """Parts that have no parts themselves and are not empty, and the row each came from."""
+    parts, row = plain_parts(shapes)
     filled = ~shapely.is_empty(parts)
     return parts[filled], row[filled]
 

@@ -16,7 +16,7 @@ from tasks.geo.batches import Batch, Shapes
 from tasks.geo.blocking_gathering import Gathering
 from tasks.geo.fields import column
 from tasks.geo.geometry_kinds import dimension_of, geometry_of, single
-from tasks.geo.geometry_union import told
+from tasks.geo.geometry_union import plain_parts, told
 from tasks.geo.layouts import UNKNOWN, Layout
 from tasks.geo.nodes import Blocking, NodeProblem, Stream, Work, node
 
@@ -175,18 +175,13 @@ def exploded(shapes: Shapes, layout: Layout) -> tuple[Shapes, Shapes]:
     """Their parts, of collections within collections too, and the row each came from."""
     rows = np.arange(len(shapes))
     whole = shapely.is_missing(shapes) | shapely.is_empty(shapes)
-    parts, came_from = shapely.get_parts(shapes[~whole], return_index=True)
-    while (shapely.get_type_id(parts) > _LAST_SINGLE).any():
-        parts, inner = shapely.get_parts(parts, return_index=True)
-        came_from = came_from[inner]
+    parts, came_from = plain_parts(shapes[~whole])
     kept = shapes[whole].copy()
     kept[~shapely.is_missing(kept)] = _EMPTY.get(geometry_of(layout).kind, shapely.GeometryCollection())
-    order = np.argsort(np.concatenate([rows[~whole][came_from], rows[whole]]), kind="stable")
-    return np.concatenate([parts, kept])[order], np.concatenate([rows[~whole][came_from], rows[whole]])[order]
+    came_from = np.concatenate([rows[~whole][came_from], rows[whole]])
+    order = np.argsort(came_from, kind="stable")
+    return np.concatenate([parts, kept])[order], came_from[order]
 
-
-_LAST_SINGLE = 3
-"""Type id of polygons; multi-geometries and collections follow."""
 
 _EMPTY = {"Point": shapely.Point(), "LineString": shapely.LineString(), "Polygon": shapely.Polygon()}
 

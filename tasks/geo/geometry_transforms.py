@@ -17,6 +17,7 @@ from pyproj.transformer import TransformerGroup
 
 from tasks.errors import TerminalError
 from tasks.geo.batches import Shapes
+from tasks.geo.geometry_union import POLYGON, plain_parts
 from tasks.geo.layouts import crs_of
 from tasks.records import Reason
 
@@ -113,8 +114,8 @@ def _width(shapes: Shapes) -> Shapes:
 
 
 def _widest_edge(shape: object) -> float:
-    lines = shapely.get_parts(shapely.get_parts([shape]))
-    areas = shapely.get_type_id(lines) == 3
+    lines, _ = plain_parts(np.array([shape]))
+    areas = shapely.get_type_id(lines) == POLYGON
     rings = np.concatenate([lines[~areas], shapely.get_rings(lines[areas])])
     coordinates, ring = shapely.get_coordinates(rings, return_index=True)
     steps = np.abs(np.diff(coordinates[:, 0]))[np.diff(ring) == 0]

@@ -62,10 +62,22 @@ def collected(shapes: Shapes, stop: Event | None = None) -> Any:  # noqa: ARG001
     return build(parts)
 
 
+def plain_parts(shapes: Shapes) -> tuple[Shapes, Shapes]:
+    """Their parts that have no parts themselves, of collections within collections too, and the row each is from."""
+    parts, row = shapely.get_parts(shapes, return_index=True)
+    while (shapely.get_type_id(parts) > POLYGON).any():
+        parts, inner = shapely.get_parts(parts, return_index=True)
+        row = row[inner]
+    return parts, row
+
+
+POLYGON = 3
+"""Type id; those of multi-geometries and collections follow."""
+
 _MULTI: dict[int, Callable[[Shapes], Any]] = {
     0: shapely.multipoints,
     1: shapely.multilinestrings,
-    3: shapely.multipolygons,
+    POLYGON: shapely.multipolygons,
 }
 
 

@@ -11,17 +11,19 @@ import queue
 import threading
 import time
 from collections.abc import Generator, Iterator
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
 
 from tasks.errors import StopRequested, TransientError
 from tasks.geo.batches import Batch
 from tasks.geo.chain import Chain, Delivery, NodeFailed, failing
 from tasks.geo.memory import Account
 from tasks.geo.meters import Measured, Meter
-from tasks.geo.nodes import Blocking, Sink, Source, Work, Writer, Written
+from tasks.geo.nodes import BATCH_BYTES, Blocking, Sink, Source, Work, Writer, Written
 from tasks.geo.plan import Output
 from tasks.geo.stored import Piece, StoredPart, StoreWriter, read_pieces
 from tasks.geo.workers import in_thread
@@ -39,6 +41,15 @@ GRACE_S = 1.0
 AHEAD = 3
 """Batches under way in a part, besides those that the workers are at."""
 
+PROBE_ROWS = 1_024
+"""Features of a stage that go ahead: they tell how many bytes its nodes make of one."""
+
+LEAST_ROWS = 64
+"""Of a piece of a batch, however much becomes of it."""
+
+BUDGETS_SHARE = 4
+"""So much of the budget, all workers together, is what they are at: its copies in nodes and libraries come on top."""
+
 
 @dataclass(frozen=True)
 class PartRecord:
@@ -49,7 +60,7 @@ class PartRecord:
     stored: dict[str, StoredPart]
 
 
-Item = tuple[Future[list[Delivery]], int]
+Item = Future[list[Delivery]]
 
 
 class PartWork:
@@ -61,6 +72,7 @@ class PartWork:
         budget = of.engine.budget
         self._meters = {name: Meter(budget, self._graph.ran(name).timeout_s) for name in of.stage.nodes}
         self._account = Account(budget)
+        self._piece_bytes = min(BATCH_BYTES, budget.size_bytes // (BUDGETS_SHARE * of.engine.threads))
         self._ended, self._done = threading.Event(), threading.Event()
         self._queue: queue.Queue[Item | None] = queue.Queue(of.engine.threads + AHEAD)
         self._works = ExitStack()
@@ -151,14 +163,28 @@ class PartWork:
             yield batch
 
     def _submit(self, batch: Batch) -> None:
-        """Give it to the workers, once there is room: where nothing is under way, at once."""
-        size_bytes = batch.nbytes
+        """Give it to the workers, in pieces that nodes do not make too much of: a buffer's areas are many times larger."""
+        first, size_bytes = 0, max(batch.nbytes, 1)
+        while first < batch.rows:
+            growth = self._of.growth
+            most = int(batch.rows * self._piece_bytes / (size_bytes * growth)) if growth else PROBE_ROWS
+            last = min(batch.rows, first + max(most, LEAST_ROWS))
+            whole = last - first == batch.rows
+            self._submit_piece(batch if whole else batch.take(np.arange(first, last)), growth)
+            first = last
+
+    def _submit_piece(self, piece: Batch, growth: float | None) -> None:
+        """Once there is room: where nothing is under way, at once. The stage's first is waited for."""
+        size_bytes = max(piece.nbytes, min(int(piece.nbytes * (growth or 1)), self._piece_bytes))
         while self._in_flight and not self._account.budget.await_room(size_bytes, TICK_S):
             self._refuse_when_ended()
         self._account.hold(size_bytes)
         self._in_flight += 1
-        first = [batch]
-        self._put((self._of.engine.workers.submit(lambda: self._applied(first, size_bytes)), size_bytes))
+        first = [piece]
+        made = self._of.engine.workers.submit(lambda: self._applied(first, size_bytes))
+        self._put(made)
+        while growth is None and wait([made], TICK_S).not_done:
+            self._refuse_when_ended()
 
     def _put(self, item: Item | None) -> None:
         while True:
@@ -176,10 +202,13 @@ class PartWork:
 
     def _applied(self, first: list[Batch], size_bytes: int) -> list[Delivery]:
         self._refuse_when_ended()
+        given_bytes = max(first[0].nbytes, 1)
         chain = Chain(self._graph, self._stage, self._meters, self._built, self._of.dead)
         made = chain.run(first)
+        made_bytes = sum(delivery.size_bytes for delivery in made)
+        self._of.growth = max(self._of.growth or 1.0, max(chain.most_bytes, made_bytes) / given_bytes)
         with failing(self._stage.nodes[-1]):
-            self._account.hold(sum(delivery.size_bytes for delivery in made) - size_bytes)
+            self._account.hold(made_bytes - size_bytes)
         return made
 
     def _built(self, name: str) -> Any:
@@ -195,7 +224,7 @@ class PartWork:
             for output in self._stage.stores:
                 writers[output] = StoreWriter(self._of.store_file(output, self._number), self._graph.layouts[output])
             while (item := self._next()) is not None:
-                self._deliver(item[0].result(), writers)
+                self._deliver(item.result(), writers)
             self._record = self._finished(writers)
             self._done.set()
         except BaseException as exc:  # noqa: BLE001 - told by run()

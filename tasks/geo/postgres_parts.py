@@ -31,16 +31,12 @@ class Parts:
 
     def lock(self) -> None:
         """Until the end of the transaction nobody else prepares or concludes anything with this target."""
-        self.cursor.execute(
-            "SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", (f"landrecords {self.target.text}",)
-        )
+        self._lock(self.target)
 
     def make(self) -> None:
         """Make the table where it is missing, and forget what is long over."""
         # CREATE TABLE IF NOT EXISTS fails when two do it at once for the first time
-        self.cursor.execute(
-            "SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", (f"landrecords {self._table.text}",)
-        )
+        self._lock(self._table)
         made = sql.SQL(statement("geo_written_parts"))
         self.cursor.execute(made.format(table=self._table.quoted, days=sql.Literal(KEPT_DAYS)))
 

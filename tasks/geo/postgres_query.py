@@ -14,12 +14,12 @@ from tasks.geo.fields import suggested
 from tasks.geo.layouts import UNKNOWN, GeometryField, Layout, crs_name, crs_of
 from tasks.geo.nodes import NodeProblem
 from tasks.geo.postgres_names import TableName, statement
+from tasks.geo.postgres_packing import HAS_SRID
 from tasks.geo.postgres_tables import find_table, geometry_limits, postgis_schema
 from tasks.geo.postgres_types import read_type
 
 _SPATIAL = ("geometry", "geography")
 _USUAL_NAMES = ("geom", "geometry", "wkb_geometry", "the_geom", "wkb", "shape")
-_HAS_SRID = 0x20000000
 
 
 @dataclass(frozen=True)
@@ -168,7 +168,7 @@ def _first_ewkb_srid(cursor: Any, wanted: Wanted, name: str) -> int:
         return 0
     order = "<" if bytes(head)[0] == 1 else ">"
     kind, srid = struct.unpack(f"{order}II", bytes(head)[1:])
-    return int(srid) if kind & _HAS_SRID else 0
+    return int(srid) if kind & HAS_SRID else 0
 
 
 def _crs_of(cursor: Any, schema: str, srid: int) -> str | None:

@@ -6,6 +6,7 @@ stands a short queue: when nobody takes batches, the server waits.
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import threading
 from collections.abc import Iterator
@@ -76,7 +77,7 @@ class _Taken:
             self._hand_over()
         except BaseException as exc:  # noqa: BLE001 - raised by the other thread
             end = exc
-        if not self.given_up.is_set():
+        with contextlib.suppress(_GivenUp):
             self._put(end)
 
     def write(self, row: bytes) -> None:

@@ -86,10 +86,11 @@ class SchemaContract(Split):
     def apply(self, batch: Batch) -> Mapping[str, Batch]:
         """Raises TerminalError for a violation, where that is what to do."""
         broken = {why: rows for name, rule in self.columns.items() for why, rows in _broken(batch, name, rule)}
-        any_rule = np.any([np.zeros(batch.rows, dtype=bool), *broken.values()], axis=0)
+        none = np.zeros(batch.rows, dtype=bool)
+        any_rule = np.any([none, *broken.values()], axis=0)
         if any_rule.any() and self.on_violation == "fail":
             raise _violated(broken, any_rule)
-        apart = batch.take(any_rule if self.on_violation == "route" else np.zeros(batch.rows, dtype=bool))
+        apart = batch.take(any_rule if self.on_violation == "route" else none)
         why = pa.array(_reasons(broken, np.flatnonzero(any_rule))[: apart.rows], pa.string())
         layout = self.layouts({"input": batch.layout})["violations"]
         return {
@@ -171,7 +172,6 @@ def _check(layout: Layout, name: str, rule: Rule) -> None:
         dates = isinstance(bound, datetime.date)
         if bound is not None and not (_IS["date"](kind) or _IS["datetime"](kind) if dates else _IS["number"](kind)):
             raise NodeProblem(f"{name!r} is {kind}, which is not to be compared with {bound}.", "columns")
-
     try:
         _allowed(rule, kind)
     except pa.ArrowException as exc:
@@ -193,8 +193,8 @@ def _broken(batch: Batch, name: str, rule: Rule) -> Iterator[tuple[str, Shapes]]
         yield f"{name}: below {rule.min}", _true(pc.less(values, _scalar(rule.min, values.type)))
     if rule.max is not None:
         yield f"{name}: above {rule.max}", _true(pc.greater(values, _scalar(rule.max, values.type)))
-    if rule.min is not None or rule.max is not None:
-        yield f"{name}: not a number", _true(pc.is_nan(values)) if pa.types.is_floating(values.type) else _no(batch)
+    if (rule.min is not None or rule.max is not None) and pa.types.is_floating(values.type):
+        yield f"{name}: not a number", _true(pc.is_nan(values))
     if rule.allowed is not None:
         known = pc.is_in(values, _allowed(rule, values.type))
         yield f"{name}: not among those allowed", _true(pc.and_(pc.is_valid(values), pc.invert(known)))
@@ -209,10 +209,6 @@ def _true(answers: pa.Array) -> Shapes:
     """As numpy; null is no violation."""
     rows: Shapes = pc.fill_null(answers, fill_value=False).to_numpy(zero_copy_only=False)
     return rows
-
-
-def _no(batch: Batch) -> Shapes:
-    return np.zeros(batch.rows, dtype=bool)
 
 
 def _reasons(broken: Mapping[str, Shapes], rows: Shapes) -> list[str]:

@@ -34,15 +34,11 @@ def reprojected(geometry: Geometries, source: str, target: str, mover: Mover) ->
     the antimeridian, and for WKB that cannot be read.
     """
     short_cut = _SHORT_CUTS.get((source, target))
+    if short_cut is None and _high(geometry):
+        return None
     move = _Move(mover, short_cut, half_world(target))
     try:
-        if geometry.has_shapes:
-            return (
-                Geometries(wkb=packed(geometry.shapes, move))
-                if short_cut or not shapely.has_z(geometry.shapes).any()
-                else None
-            )
-        return Geometries(wkb=moved(geometry.wkb, move)) if short_cut or not has_heights(geometry.wkb) else None
+        return Geometries(wkb=packed(geometry.shapes, move) if geometry.has_shapes else moved(geometry.wkb, move))
     except (_LookCloser, TerminalError):
         return None
 

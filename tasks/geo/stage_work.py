@@ -36,7 +36,8 @@ MOST_PARTS = 64
 class StageWork:
     """A stage in this process: what its parts share. Safe for threads.
 
-    dead  nodes that take nothing any more: they failed, or one before them did, and the run goes on without them
+    dead    nodes that take nothing any more: they failed, or one before them did, and the run goes on without them
+    growth  bytes that its nodes made of one of a batch, at most; None: not known yet
     """
 
     def __init__(self, engine: Engine, stage: Stage, key: str) -> None:
@@ -44,6 +45,7 @@ class StageWork:
         self.folder = engine.folder / key
         self.stop = engine.stop
         self.dead: set[str] = set()
+        self.growth: float | None = None
         self.failures: dict[str, BaseException] = {}
         self.retries = Counter[str]()
         self.concluded: StageRecord | None = None

@@ -183,19 +183,16 @@ class _Reader:
         self._read_rings(np.flatnonzero(in_ring))
         self._read_headers(np.flatnonzero(~in_ring))
         live = (self.rings > 0) | (self.geometries > 0)
-        self._refuse(~live & (self.at != self.end), "has bytes after its end")
+        self._refuse(np.flatnonzero(~live & (self.at != self.end)), "has bytes after its end")
         if not live.all():
             for name in ("row", "at", "end", "geometries", "rings", "stride"):
                 setattr(self, name, getattr(self, name)[live])
 
     def runs(self) -> Runs:
         """What was found."""
-        empty = np.empty(0, np.int64)
-        return (
-            Runs(*(np.concatenate(part) for part in zip(*self._found, strict=True)))
-            if self._found
-            else Runs(*[empty] * 4)
-        )
+        if not self._found:
+            return Runs(*[np.empty(0, np.int64)] * 4)
+        return Runs(*map(np.concatenate, zip(*self._found, strict=True)))
 
     def _read_rings(self, which: Numbers) -> None:
         if len(which):
@@ -222,7 +219,7 @@ class _Reader:
         codes = self._word(which, 1)
         kind, level = codes % 1000, codes // 1000
         unknown = (kind < POINT) | (kind > 7) | (level > 3) | (self._bytes[self.at[which]] != 1)
-        self._refuse_rows(which[unknown], "is not little-endian ISO WKB of a simple feature")
+        self._refuse(which[unknown], "is not little-endian ISO WKB of a simple feature")
         return kind, 2 + np.where(level == 3, 2, np.minimum(level, 1))
 
     def _word(self, which: Numbers, after: int) -> Numbers:
@@ -236,12 +233,9 @@ class _Reader:
         self.at[which] += sizes
 
     def _need(self, which: Numbers, sizes: Numbers) -> None:
-        self._refuse_rows(which[self.at[which] + sizes > self.end[which]], "ends too early")
+        self._refuse(which[self.at[which] + sizes > self.end[which]], "ends too early")
 
-    def _refuse(self, bad: Numbers, why: str) -> None:
-        self._refuse_rows(np.flatnonzero(bad), why)
-
-    def _refuse_rows(self, which: Numbers, why: str) -> None:
+    def _refuse(self, which: Numbers, why: str) -> None:
         if len(which):
             raise TerminalError(
                 Reason.BAD_GEOMETRY,

@@ -23,7 +23,9 @@ _SEED = 7
 
 
 def write_plots(path: Path, plots: int = 2000) -> Path:
-    """Plots with number, use and owner in EPSG:3857, side by side with a lane between; the same ones every time."""
+    """Plots with number, use and owner in EPSG:3857, a lane between them: made once, everywhere the same ones."""
+    if path.exists():
+        return path
     with disk(path.parent):
         path.parent.mkdir(parents=True, exist_ok=True)
     with work_folder(path) as folder:

@@ -109,7 +109,7 @@ def test_a_password_in_an_address_is_refused_before_prefect_hears_of_it(prefect_
 
 
 @pytest.mark.parametrize(
-    "address", ["https://{user}:{password}@tiles.example/{z}/{x}/{y}", "https://clerk@h/", "a:b@c"]
+    "address", ["https://{user}:{password}@tiles.example/{z}/{x}/{y}", "https://clerk@h/", "a:b@c", "http://a:b@[bad/"]
 )
 def test_an_address_without_a_password(address: str) -> None:
     blocks.refuse_password(address)

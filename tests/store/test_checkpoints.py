@@ -30,8 +30,10 @@ from hypothesis.stateful import (
 )
 
 from tasks import checkpoints
-from tasks.checkpoints import Page, Queue, Scope, Step, is_dead, machine, new_owner
+from tasks.checkpoints import Queue, Scope, Step
 from tasks.errors import IllegalMove, OutsideUnreachable
+from tasks.owners import is_dead, machine, new_owner
+from tasks.pages import Page
 from tasks.postgres import Database, migrate
 from tasks.records import FINAL, MAX_ATTEMPTS, Outcome, Reason, Status
 from tasks.workloads import WORKLOADS

@@ -32,7 +32,7 @@ from tasks.errors import (
     TerminalError,
     TransientError,
 )
-from tasks.pacing import Level
+from tasks.level import Level
 from tests.fakes.bulk_server import Crowd, Http2Server
 from tests.fakes.http_server import (
     Behaviour,

@@ -8,7 +8,7 @@ import time
 import pytest
 
 from tasks.errors import StopRequested
-from tasks.pacing import Gate, Level
+from tasks.level import Gate, Level
 
 OK, SLOW, OVER = "ok", "slow", "over"
 

@@ -90,6 +90,7 @@ MISTAKES: list[tuple[Wrong, str]] = [
     (lambda p: p["tables"]["cases"]["columns"].update(sold_date={"path": "a", "written": "%Y"}), "month and day"),
     (lambda p: p["tables"]["cases"]["columns"].update(sold_date={"path": "a", "written": "%Y-%Q"}), "no format"),
     (lambda p: p["tables"]["cases"].update(take="last"), "take"),
+    (lambda p: p["tables"]["properties"].update(take="rest"), "properties cannot take the rest"),
 ]
 
 

@@ -172,8 +172,8 @@ def test_dates_may_be_written_in_another_way() -> None:
 
 
 def test_words_are_translated_and_others_stay() -> None:
-    read = reader_of(Kind.TEXT, words={"ACTIVE": "open"})
-    assert [read("ACTIVE"), read("OTHER"), read("a\tb")] == ["open", "OTHER", "a\\tb"]
+    read = reader_of(Kind.TEXT, words={"ACTIVE": "open", "a\\b": "c\td"})
+    assert [read("ACTIVE"), read("OTHER"), read("a\tb"), read("a\\b")] == ["open", "OTHER", "a\\tb", "c\\td"]
     with pytest.raises(Unusable):
         read(1)
 
