@@ -128,7 +128,7 @@ def refuse_password(address: str) -> None:
         raise ConfigurationError(
             f"the address of {parts.hostname} holds a password, which Prefect would keep with the run; "
             "put it into a block of the UI and give block:NAME instead, or for tiles "
-            "{password} in the address and values={'password': 'env:NAME'}."
+            "{password} in the address and values={'password': 'env:NAME'}, or in a workflow url: env:NAME."
         )
 
 

@@ -8,17 +8,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import closing
 from datetime import timedelta
-from typing import Annotated, Any, Literal, cast
+from typing import Annotated, Literal, cast
 
-from prefect import Task
 from prefect.task_runners import ThreadPoolTaskRunner
 from pydantic import Field
 
 from flows import blocks
+from flows.rounds import rounds
 from flows.workload import workload
 from tasks.agenda import Orders
 from tasks.dial import dialled, limit_pages, read_rate
-from tasks.errors import ConfigurationError, StopRequested
+from tasks.errors import ConfigurationError, LandrecordsError
 from tasks.pacing import host_of
 from tasks.pipeline import PageResult, run_pages, threads_needed
 from tasks.postgres import open_database
@@ -45,7 +45,6 @@ from tasks.workloads import PROPERTIES
 
 DATABASE_CONNECTIONS = 12
 
-PageTask = Task[Any, Any]
 Export = Literal["none", "geoparquet", "csv", "both"]
 FORMATS: dict[Export, tuple[Format, ...]] = {
     "none": (),
@@ -77,7 +76,7 @@ def properties(
     profile: Annotated[
         str, Field(description="What the register's answers look like: boligsiden, sample-county, or a file")
     ] = "boligsiden",
-    stale_after_days: Annotated[float, Field(ge=0, description="For refresh: stale")] = 30.0,
+    stale_after_days: Annotated[float, Field(ge=0, le=36_500, description="For refresh: stale")] = 30.0,
     on_market_only: Annotated[
         bool, Field(description="Only properties known to be on the market, without a search")
     ] = False,
@@ -96,13 +95,22 @@ def properties(
     register = load_register(named or profile, address or None)
     places, kinds = _words("municipalities", municipalities), _words("address_types", address_types)
     age = timedelta(days=stale_after_days)
-    told = {"municipalities": places, "address_types": kinds, "refresh": refresh, "limit": limit, "dry_run": dry_run}
     database = open_database(settings, size=DATABASE_CONNECTIONS)
+    told = {"municipalities": places, "address_types": kinds, "refresh": refresh, "limit": limit, "dry_run": dry_run}
     given = {"source": register.source, "host": host_of(register.api_url), **told}
     with closing(database), reported("properties", database, (PROPERTIES,), given) as run:
         job = Job(
-            *(run.run_id, register, places, kinds, workers, on_market_only, refresh != "all"),
-            *(limit, key, backoff_s, patience_s),
+            run.run_id,
+            register,
+            places,
+            kinds,
+            workers=workers,
+            on_market_only=on_market_only,
+            conditional=refresh != "all",
+            limit=limit,
+            key=key,
+            backoff_s=backoff_s,
+            patience_s=patience_s,
         )
         with opened_toolbox(job, database, run.tally) as tools:
             default = register.requests_per_second
@@ -119,14 +127,21 @@ def properties(
                 fetch_again(tools, refresh, age)
                 for page in crawl(tools):
                     run.page_done(page.number, page.counts)
-            return closing_report(run, tools, searches, ended, exports(tools, FORMATS[export]))
+            try:
+                exported = exports(tools, FORMATS[export])
+            except LandrecordsError:
+                closing_report(run, tools, searches, ended, [])
+                raise
+            return closing_report(run, tools, searches, ended, exported)
 
 
 def _words(name: str, given: list[str]) -> tuple[str, ...]:
-    """As given, each once. Raises ConfigurationError for one that is empty."""
+    """As given, each once. Raises ConfigurationError for one that is none."""
     words = tuple(dict.fromkeys(word.strip() for word in given))
-    if not words or not all(words):
-        raise ConfigurationError(f"{name} has an empty name in it; give each as the register writes it.")
+    for word in words:
+        if not word or not word.isprintable():
+            what = repr(word) if word else "an empty name"
+            raise ConfigurationError(f"{name} has {what} in it; give each as the register writes it.")
     return words
 
 
@@ -152,17 +167,6 @@ def crawl(tools: Toolbox) -> Iterator[PageResult]:
     job = tools.job
     orders = Orders(tools.queue, job.scope(), tools.tally, page_size, job.limit, claimed=tools.claimed)
     yield from rounds(tools, fetch_page.with_options(tags={tag}), orders)
-
-
-def rounds(tools: Toolbox, work: PageTask, orders: Orders) -> Iterator[PageResult]:
-    """Pages as long as any are due. A register that gives nothing but errors ends them; the report says so."""
-    stop = tools.stop
-    while not stop.is_set() and (delay_s := orders.next_due_in_s()) is not None and not stop.wait(delay_s):
-        try:
-            yield from run_pages((work,), tools.job, orders.round(), stop=stop)
-        except StopRequested:
-            if tools.verdict.hopeless is None:
-                raise
 
 
 def exports(tools: Toolbox, formats: tuple[Format, ...]) -> list[str]:

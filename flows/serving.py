@@ -165,7 +165,10 @@ def geoetl_deployment(home: Path) -> RunnerDeployment:
         },
         "roots": [str(folder)],
     }
-    said = "2,000 sample plots, each with a border of 5 m: in the table sample_plots_buffered and in a GeoPackage."
+    said = (
+        "2,000 sample plots, each with a border of 5 m: in the table sample_plots_buffered and in a GeoPackage. "
+        "Those drawn wrongly are in its layer invalid, with the reason."
+    )
     return _deployment(geoetl, parameters, said)
 
 

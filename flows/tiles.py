@@ -13,10 +13,11 @@ from prefect.task_runners import ThreadPoolTaskRunner
 from pydantic import Field
 
 from flows import blocks
+from flows.rounds import rounds
 from flows.workload import workload
 from tasks.agenda import Orders
 from tasks.dial import dialled, limit_pages, read_rate
-from tasks.errors import LandrecordsError, StopRequested
+from tasks.errors import LandrecordsError
 from tasks.geotiff_pixels import Compression
 from tasks.pipeline import PageResult, run_pages, threads_needed
 from tasks.postgres import open_database
@@ -127,21 +128,16 @@ def tiles(
 
 def crawl(tools: Toolbox, area: Area, limit: int | None, *, refresh: bool) -> Iterator[PageResult]:
     """Every page of the run: tiles that are not there, then those that are due again."""
-    job, stop = tools.job, tools.stop
+    job = tools.job
     tag = f"tiles-{tools.clock.host}"
     limit_pages(tag)
     tools.queue.release_dead()
-    plan(tools.database, job.layer, area, stop=stop)
+    plan(tools.database, job.layer, area, stop=tools.stop)
     if refresh:
         tools.queue.retry(job.scope, statuses=(Status.COMPLETED, Status.SKIPPED), limit=limit)
     fetch = fetch_page.with_options(tags={tag})
     orders = Orders(tools.queue, job.scope, tools.tally, page_size, limit, claimed=tools.claimed)
-    while not stop.is_set() and (delay_s := orders.next_due_in_s()) is not None and not stop.wait(delay_s):
-        try:
-            yield from run_pages((fetch,), job, orders.round(), stop=stop)
-        except StopRequested:
-            if tools.verdict.hopeless is None:
-                raise
+    yield from rounds(tools, fetch, orders)
 
 
 def archives(tools: Toolbox, orders: list[ArchiveOrder]) -> list[str]:

@@ -7,6 +7,7 @@ import ctypes
 import functools
 import logging
 import os
+import re
 import signal
 import threading
 import time
@@ -50,11 +51,22 @@ class Workload(Flow[P, R], Generic[P, R]):
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Run the flow. Deployments do not pass here: their worker has its server already."""
-        for given in (*args, *kwargs.values()):
-            if isinstance(given, str):
-                refuse_password(given)
+        for address in _addresses([args, kwargs]):
+            refuse_password(address)
         with terminable(), prefect_api(load_settings()):
             return super().__call__(*args, **_veiled(self.fn, kwargs))
+
+
+_ADDRESS = re.compile(r"\w[\w+.-]*://[^\s\"']+")
+
+
+def _addresses(given: Any) -> Iterator[str]:
+    """What may be an address: every text in the arguments, those within maps and lists too, and what is in a text."""
+    if isinstance(given, str):
+        yield from (given, *_ADDRESS.findall(given))
+    elif isinstance(given, dict | list | tuple):
+        for inner in given.values() if isinstance(given, dict) else given:
+            yield from _addresses(inner)
 
 
 def _veiled(function: Callable[..., Any], given: dict[str, Any]) -> dict[str, Any]:

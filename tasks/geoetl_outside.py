@@ -33,7 +33,7 @@ class Doors:
     def readable(self, path: str) -> Path:
         """A local file to read. Raises ConfigurationError outside the allowed folders, or where there is none."""
         found = self._allowed(path)
-        if not found.exists():
+        if not os.access(found, os.F_OK):  # also below a folder that this user may not look into
             raise ConfigurationError(f"There is no file {found}; correct the path.")
         return found
 
@@ -50,10 +50,7 @@ class Doors:
 
     def _allowed(self, path: str) -> Path:
         """Absolute, without symbolic links: one that leads out of the allowed folders is outside."""
-        try:
-            found = (self.base / Path(path).expanduser()).resolve()
-        except (OSError, RuntimeError, ValueError) as exc:  # a loop of links, an unknown ~user, a NUL
-            raise ConfigurationError(f"{path!r} is no path that can be used; correct it.") from exc
+        found = resolved(self.base, path)
         if self.roots and not any(found.is_relative_to(root) for root in self.roots):
             allowed = ", ".join(map(str, self.roots))
             raise ConfigurationError(f"{found} lies outside of {allowed}; move it there, or allow its folder (roots).")
@@ -72,6 +69,14 @@ class Doors:
         """Upload a file to the store; returns its address."""
         with open_store(self.store_url) as store:
             return store.put_replacing(key, path, content_type=media_type).url
+
+
+def resolved(base: Path, path: str) -> Path:
+    """The path, absolute and without symbolic links. Raises ConfigurationError for one that cannot be."""
+    try:
+        return (base / Path(path).expanduser()).resolve()
+    except (OSError, RuntimeError, ValueError) as exc:  # a loop of links, an unknown ~user, a NUL
+        raise ConfigurationError(f"{path!r} is no path that can be used; correct it.") from exc
 
 
 def _address(url: str) -> str:

@@ -18,7 +18,7 @@ from tasks.geo.part_processes import PartProcesses
 from tasks.geo.plan import Graph, Stage, plan
 from tasks.geo.run_folders import opened_run
 from tasks.geo.validation import Checked
-from tasks.geoetl_outside import Doors
+from tasks.geoetl_outside import Doors, resolved
 from tasks.geoetl_records import RunRecords
 from tasks.records import Status
 from tasks.settings import Settings
@@ -133,7 +133,7 @@ def opened_toolbox(
 
 def roots_of(given: list[str] | None, base: Path) -> tuple[Path, ...]:
     """The allowed folders, absolute. Raises ConfigurationError for one that is none."""
-    found = tuple((base / Path(root).expanduser()).resolve() for root in given or ())
+    found = tuple(resolved(base, root) for root in given or ())
     for root in found:
         if not root.is_dir():
             raise ConfigurationError(f"{root} is no folder; give folders that exist as roots.")

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections import Counter
-from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pydantic import SecretStr
@@ -17,7 +15,7 @@ from tasks.sftp import Sftp, open_sftp
 from tasks.store import open_store
 from tasks.store_objects import Store
 from tasks.tally import Tally
-from tasks.toolboxes import Toolboxes
+from tasks.toolboxes import PageTools, Toolboxes
 from tasks.work_folders import opened_work
 from tasks.workloads import PHOTOS
 
@@ -84,33 +82,19 @@ class Job:
         return Scope(where, parameters)
 
 
-@dataclass
-class Toolbox:
+class Toolbox(PageTools):
     """Database, connections and store of one run in one process. Safe for threads.
 
-    claimed  photos each page has claimed, by its number, over all its attempts
-    work     folder for what is made of the photos; gone with the run
+    work  folder for what is made of the photos; gone with the run
     """
 
-    job: Job
-    settings: Settings
-    database: Database
-    tally: Tally
-    stop: threading.Event = field(default_factory=threading.Event)
-    claimed: Counter[int] = field(default_factory=Counter)
-    closing: ExitStack = field(default_factory=ExitStack)
-    slots: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(FOLDERS_AT_ONCE))
-
-    def __post_init__(self) -> None:
-        self.queue = Queue(self.database, replace(PHOTOS, backoff_s=self.job.backoff_s), run_id=self.job.run_id)
-        self.sftp: Sftp = self.closing.enter_context(self.job.access.open(self.stop))
-        self.store: Store = self.closing.enter_context(open_store(self.settings.store))
-        self.work = self.closing.enter_context(opened_work(self.settings.spool / "photos"))
-
-    def close(self) -> None:
-        """Stop all loops and give everything back."""
-        self.stop.set()
-        self.closing.close()
+    def __init__(self, job: Job, settings: Settings, database: Database, tally: Tally) -> None:
+        super().__init__(database, tally, FOLDERS_AT_ONCE)
+        self.job = job
+        self.queue = Queue(database, replace(PHOTOS, backoff_s=job.backoff_s), run_id=job.run_id)
+        self.sftp: Sftp = self.closing.enter_context(job.access.open(self.stop))
+        self.store: Store = self.closing.enter_context(open_store(settings.store))
+        self.work = self.closing.enter_context(opened_work(settings.spool / "photos"))
 
 
 _toolboxes = Toolboxes(Toolbox, (PHOTOS,))

@@ -14,17 +14,15 @@ The defaults describe the `duprocess` county. Another county is a TOML or JSON f
 
 from __future__ import annotations
 
-import json
 import string
-import tomllib
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 from selectolax.lexbor import LexborHTMLParser, SelectolaxError
 
-from tasks.errors import ConfigurationError
+from tasks.profile_files import checked, read_profile
 
 DEFAULT_NAME = "duprocess"
 
@@ -154,34 +152,12 @@ def load_profile(path_or_name: str | Path | None = None, portal_url: str | None 
 
     `portal_url`, when given, stands above the file's. Raises ConfigurationError in one sentence.
     """
-    given = {} if path_or_name in (None, "", DEFAULT_NAME) else _read(Path(str(path_or_name)))
+    given = {}
+    if path_or_name not in (None, "", DEFAULT_NAME):
+        given = read_profile(Path(str(path_or_name)), "portal profile", f"use {DEFAULT_NAME!r}")
     if portal_url:
         given = {**given, "portal_url": portal_url}
-    try:
-        return PortalProfile.model_validate(given)
-    except ValidationError as exc:
-        first = exc.errors(include_input=False, include_url=False)[0]
-        where = ".".join(str(part) for part in first["loc"])
-        what = f"in portal profile {path_or_name} " if path_or_name else ""
-        said = first["msg"].removeprefix("Value error, ")
-        raise ConfigurationError(f"{where} {what}is not usable ({said}); correct it.") from None
-
-
-def _read(path: Path) -> dict[str, Any]:
-    if path.suffix not in (".toml", ".json"):
-        raise ConfigurationError(
-            f"There is no portal profile {str(path)!r}; use {DEFAULT_NAME!r} or a .toml or .json file."
-        )
-    try:
-        text = path.read_text(encoding="utf-8")
-        given = tomllib.loads(text) if path.suffix == ".toml" else json.loads(text)
-    except OSError as exc:
-        raise ConfigurationError(f"Portal profile {path} cannot be read ({exc.strerror}).") from exc
-    except ValueError as exc:  # TOML, JSON and UTF-8 errors alike
-        raise ConfigurationError(f"Portal profile {path} is not valid {path.suffix[1:].upper()}: {exc}.") from exc
-    if not isinstance(given, dict):
-        raise ConfigurationError(f"Portal profile {path} must be an object with the names of PortalProfile.")
-    return given
+    return checked(PortalProfile, given, f"portal profile {path_or_name or DEFAULT_NAME}")
 
 
 def _merged(default: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:

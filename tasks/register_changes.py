@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection
 from dataclasses import dataclass, field
-from decimal import Decimal
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from tasks.postgres import Database, sql_text
 
@@ -73,10 +72,10 @@ def mark_vanished(
     run_id: str,
     *,
     source: str,
-    municipalities: Sequence[str],
-    address_types: Sequence[str],
+    municipality: str,
+    address_type: str,
 ) -> Missed:
-    """Mark what the search did not name of its municipalities and types. Only for a search that was whole: one that
+    """Mark what the search did not name of its municipality and type. Only for a search that was whole: one that
     fell short of its total would call vanished what it did not reach.
 
     Raises OutsideUnreachable, also where it and a loading page waited for each other; try it again.
@@ -85,8 +84,8 @@ def mark_vanished(
         "search_id": search_id,
         "run_id": run_id,
         "source": source,
-        "municipalities": list(municipalities),
-        "address_types": list(address_types),
+        "municipality": municipality,
+        "address_type": address_type,
     }
     return Missed(*database.rows(sql_text("properties_vanish"), arguments)[0])
 
@@ -110,26 +109,3 @@ def change_report(database: Database, run_id: str) -> ChangeReport:
     for what, name, number in sorted(rows, key=lambda row: (-row[2], row[1])):
         (report.kinds if what == "kind" else report.fields)[name] = number
     return report
-
-
-class Change(NamedTuple):
-    """One change of one property. `fields` is given for `changed`; listing and prices for `price`."""
-
-    property_id: str
-    address: str | None
-    kind: str
-    fields: tuple[str, ...]
-    case_id: str | None
-    old_price: Decimal | None
-    new_price: Decimal | None
-
-
-def changes(
-    database: Database, run_id: str, *, kinds: Sequence[str] = KINDS, limit: int | None = None
-) -> Iterator[Change]:
-    """The run's changes, in the order they were noted; streamed."""
-    arguments: dict[str, Any] = {"run_id": run_id, "kinds": list(kinds), "limit": limit}
-    with database.transaction(named="property_changes") as cursor:
-        cursor.execute(sql_text("properties_change_rows"), arguments)
-        for item, address, kind, fields, *rest in cursor:
-            yield Change(item, address, kind, tuple(fields or ()), *rest)

@@ -14,11 +14,10 @@ import json
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from datetime import datetime
 from functools import partial
 from pathlib import Path
 from threading import Event
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 from psycopg2 import sql
 
@@ -61,14 +60,12 @@ class ExportOrder:
     formats: tuple[Format, ...]
 
 
-def export_orders(
-    database: Database, store: Store, source: str, formats: Collection[Format] = get_args(Format)
-) -> list[ExportOrder]:
+def export_orders(database: Database, store: Store, source: str, formats: Collection[Format]) -> list[ExportOrder]:
     """What there is to make: today's snapshot. None when nothing is loaded, or one of just these rows is stored.
 
     Raises ConfigurationError, OutsideUnreachable.
     """
-    state, number, moment = _state(database.rows(sql_text("properties_state"), {"source": source}))
+    state, number, moment = database.rows(sql_text("properties_state"), {"source": source})[0]
     order = ExportOrder(source, f"properties/{source}/{moment:%Y-%m-%d}", tuple(sorted(formats)))
     if not formats or not number:
         return []
@@ -90,17 +87,12 @@ def make_snapshot(database: Database, order: ExportOrder, work: Path, stop: Even
         folder.mkdir(parents=True, exist_ok=True)
         cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
         cursor.execute(sql_text("properties_state"), {"source": order.source})
-        state, _, moment = _state(cursor.fetchall())
+        state, _, moment = cursor.fetchall()[0]
         made = [file for table in TABLES.values() for file in _write_table(cursor, table, order, folder, stop)]
         about = {"source": order.source, "taken_at": moment.isoformat(), "state": state, "formats": order.formats}
         manifest = folder / MANIFEST
         manifest.write_text(json.dumps({**about, "files": [_described(path, rows) for path, rows in made]}, indent=1))
     return [*(path for path, _ in made), manifest]
-
-
-def _state(rows: Sequence[tuple[Any, ...]]) -> tuple[str, int, datetime]:
-    """What the rows add up to, how many they are, the transaction's time."""
-    return rows[0]
 
 
 def _write_table(
@@ -165,16 +157,15 @@ def store_snapshot(database: Database, store: Store, files: Sequence[Path], work
 @contextmanager
 def _alone(database: Database, folder: str, stop: Event) -> Iterator[None]:
     """Nobody else stores below this folder meanwhile. A worker that is killed lets go of it with its connection."""
-    statement = "SELECT pg_try_advisory_xact_lock(hashtextextended(%s, 0))"
     with database.transaction() as cursor:
-        while not _got(cursor, statement, folder):
+        while not _got(cursor, folder):
             stop.wait(LOCK_ASKED_EVERY_S)
             refuse_when_stopped(stop)
         yield
 
 
-def _got(cursor: Cursor, statement: str, name: str) -> bool:
-    cursor.execute(statement, (name,))
+def _got(cursor: Cursor, name: str) -> bool:
+    cursor.execute("SELECT pg_try_advisory_xact_lock(hashtextextended(%s, 0))", (name,))
     return cursor.fetchone() == (True,)
 
 

@@ -18,7 +18,6 @@ It says how to search, where to fetch one property, and which field of the answe
 
 from __future__ import annotations
 
-import json
 import os
 import tomllib
 from importlib import resources
@@ -26,9 +25,10 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, Field, ValidationError, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from tasks.errors import ConfigurationError
+from tasks.profile_files import checked, read_profile
 from tasks.register_fields import Model, PlainPath, TableSource, check_tables, suggested
 
 
@@ -162,14 +162,7 @@ def load_register(name_or_path: str | Path, api_url: str | None = None) -> Regis
     given = _read(str(name_or_path))
     if api_url:
         given = {**given, "api_url": api_url}
-    try:
-        return RegisterProfile.model_validate(given)
-    except ValidationError as exc:
-        first = exc.errors(include_input=False, include_url=False)[0]
-        where = ".".join(str(part) for part in first["loc"]) or "it"
-        said = first["msg"].removeprefix("Value error, ")
-        message = f"{where} in register profile {name_or_path} is not usable ({said}); correct it."
-        raise ConfigurationError(message) from None
+    return checked(RegisterProfile, given, f"register profile {name_or_path}")
 
 
 def shipped_registers() -> list[str]:
@@ -180,19 +173,7 @@ def shipped_registers() -> list[str]:
 
 def _read(name: str) -> dict[str, Any]:
     shipped = shipped_registers()
-    if name in shipped:
-        file = resources.files("tasks").joinpath("register_profiles", f"{name}.toml")
-        return tomllib.loads(file.read_text(encoding="utf-8"))
-    path = Path(name)
-    if path.suffix not in (".toml", ".json"):
-        raise ConfigurationError(f"there is no register profile {name!r}; {suggested(name, shipped)}, or a file.")
-    try:
-        text = path.expanduser().read_text(encoding="utf-8")
-        given = tomllib.loads(text) if path.suffix == ".toml" else json.loads(text)
-    except OSError as exc:
-        raise ConfigurationError(f"register profile {path} cannot be read ({exc.strerror}); give another.") from exc
-    except ValueError as exc:  # TOML, JSON and UTF-8 errors alike
-        raise ConfigurationError(f"register profile {path} cannot be understood ({exc}); correct it.") from exc
-    if not isinstance(given, dict):
-        raise ConfigurationError(f"register profile {path} is no object; give one with the names of a profile.")
-    return given
+    if name not in shipped:
+        return read_profile(Path(name), "register profile", suggested(name, shipped))
+    file = resources.files("tasks").joinpath("register_profiles", f"{name}.toml")
+    return tomllib.loads(file.read_text(encoding="utf-8"))

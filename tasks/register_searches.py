@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass
 
 from psycopg2.extras import Json
 
 from tasks.pages import Page, Row, Settling
 from tasks.postgres import Cursor, Database, sql_text
 from tasks.records import Outcome, Reason, Status
-from tasks.register_changes import Missed, forget_search, mark_vanished, sighted
+from tasks.register_changes import forget_search, mark_vanished, sighted
 from tasks.register_requests import Filters
 from tasks.register_search import filters_from, label
 
@@ -69,7 +68,6 @@ class SearchEnd:
     found       different properties it named
     queries     the search was divided into
     shortfalls  what could not be found, a sentence each; empty: the search was whole
-    missed      properties that are there no more, or again; only of a search that was whole
     """
 
     municipality: str
@@ -78,7 +76,6 @@ class SearchEnd:
     found: int
     queries: int
     shortfalls: tuple[str, ...]
-    missed: Missed | None = None
 
 
 def end_search(database: Database, search_id: str, run_id: str) -> SearchEnd | None:
@@ -94,8 +91,8 @@ def end_search(database: Database, search_id: str, run_id: str) -> SearchEnd | N
         source, municipality, address_type = search
         ended = _compared(cursor, municipality, address_type, search_id, sighted(database, search_id))
         if not ended.shortfalls:
-            of: dict[str, Any] = {"municipalities": [municipality], "address_types": [address_type], "source": source}
-            ended = replace(ended, missed=mark_vanished(database, search_id, run_id, **of))
+            of = {"municipality": municipality, "address_type": address_type, "source": source}
+            mark_vanished(database, search_id, run_id, **of)
         cursor.execute("UPDATE property_searches SET ended_at = now() WHERE search_id = %s", (search_id,))
     forget_search(database, search_id)  # killed before this, the next search of its kind does it
     return ended

@@ -48,14 +48,15 @@ class Verdict:
             self._clock.hold(pause_s)
 
     def insist(self, report: RunReport, mend: str) -> None:
-        """A run that met nothing but errors says so. Raises OutsideUnreachable.
+        """A run that got none of its items says so. Raises OutsideUnreachable.
 
         mend  what may be wrong on our side: `the address`
         """
         if self.hopeless:
             raise OutsideUnreachable(self.hopeless)
         failed = report.counts[Status.FAILED]
-        if failed >= ENOUGH_TO_JUDGE and not self._breaker.has_answered:
+        done = report.counts[Status.COMPLETED] + report.counts[Status.SKIPPED]
+        if failed >= ENOUGH_TO_JUDGE and not done:
             reasons = ", ".join(f"{reason} {n}" for reason, n in report.failures.items())
             raise OutsideUnreachable(
                 f"not one of {failed} {self._workload} of {self._clock.host} could be had ({reasons}); look at one by "

@@ -25,7 +25,7 @@ from tasks.geo.batches import Batch
 from tasks.geo.chain import NodeFailed
 from tasks.geo.memory import Budget
 from tasks.geo.nodes import Outside, Source
-from tasks.geo.part_work import PartRecord, PartWork
+from tasks.geo.part_work import TICK_S, PartRecord, PartWork
 from tasks.geo.plan import Output, Plan, Stage
 from tasks.geo.stage_work import StageRecord, StageWork
 from tasks.geo.stored import StoredPart, read_all
@@ -36,8 +36,6 @@ log = logging.getLogger(__name__)
 STAGES_AT_ONCE = 7
 RETRY_AFTER_S = (2.0, 5.0, 15.0)
 """Delays before further attempts; the last one again and again."""
-
-TICK_S = 0.2
 
 
 def cores() -> int:

@@ -9,13 +9,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import shapely
+from pyproj.exceptions import CRSError
 
 from tasks.errors import TerminalError
 from tasks.geo.batches import Geometries
 from tasks.geo.fields import suggested
 from tasks.geo.layouts import UNKNOWN, crs_name
 from tasks.geo.nodes import NodeProblem
-from tasks.geo.wkb import binary_parts
+from tasks.geo.wkb import HEAD_BYTES, begin_as_iso, binary_parts
 from tasks.records import Reason
 
 _PLAIN = {
@@ -30,8 +31,6 @@ _WITH_PARTS = (
     pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list, pa.types.is_list_view,
     pa.types.is_large_list_view, pa.types.is_struct, pa.types.is_map, pa.types.is_union,
 )  # fmt: skip
-_ISO_TYPES = 4000
-"""WKB types are below; EWKB sets bits far above."""
 
 
 def plain_type(given: pa.DataType) -> pa.DataType:
@@ -95,8 +94,14 @@ def flat_kind(given: str | None) -> str:
 
 
 def file_crs(named: object) -> str | None:
-    """A CRS that a file names, as layouts write it. Longitude first is what every stream has: CRS84 is EPSG:4326."""
-    name = crs_name(named)
+    """A CRS that a file names, as layouts write it. Longitude first is what every stream has: CRS84 is EPSG:4326.
+
+    Raises ValueError for one that PROJ does not know.
+    """
+    try:
+        name = crs_name(named)
+    except CRSError as exc:
+        raise ValueError(f"its coordinate reference system is not known: {exc}") from exc
     if name and "Undefined " in name and "EPSG" not in name.partition("[")[0]:  # GeoPackage: srs_id 0 and -1
         return None
     return "EPSG:4326" if name == "OGC:CRS84" else name
@@ -109,10 +114,7 @@ def iso_wkb(given: pa.Array) -> Geometries:
     """
     wkb = plain_array(given, pa.binary())
     offsets, data = binary_parts(wkb)
-    starts = offsets[:-1][np.diff(offsets) >= 5]
-    heads = data[starts[:, None] + np.arange(5)] if len(starts) else np.empty((0, 5), np.uint8)
-    kinds = heads[:, 1:].copy().view("<u4")
-    if (heads[:, 0] == 1).all() and (kinds < _ISO_TYPES).all():
+    if (begin_as_iso(offsets, data) | (np.diff(offsets) < HEAD_BYTES)).all():
         return Geometries(wkb=wkb)
     values: Any = np.asarray(wkb.to_numpy(zero_copy_only=False), dtype=object)
     rewritten = shapely.to_wkb(shapely.from_wkb(values, on_invalid="ignore"), flavor="iso", byte_order=1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from itertools import pairwise
@@ -12,7 +13,7 @@ import numpy as np
 from pydantic import Field
 
 from tasks.errors import ConfigurationError, StopRequested
-from tasks.geo.batches import Batch
+from tasks.geo.batches import Batch, Geometries
 from tasks.geo.layouts import Layout, crs_name, crs_of
 from tasks.geo.nodes import BATCH_BYTES, BATCH_ROWS, NodeProblem, Outside, Source, Work
 
@@ -70,6 +71,8 @@ class FileSource(Features):
         path = outside.readable(self.file_path)
         if not path.is_file():
             raise ConfigurationError(f"{self.file_path} is no file; name a file.")
+        if not os.access(path, os.R_OK):
+            raise ConfigurationError(f"This user may not read {self.file_path}; change its mode, or name another file.")
         return path
 
     def files(self, path: Path) -> list[Path]:
@@ -94,7 +97,7 @@ def pieces(batch: Batch) -> Iterator[Batch]:
 
 
 def _slice(batch: Batch, first: int, rows: int) -> Batch:
-    geometry = type(batch.geometry)(wkb=batch.geometry.wkb.slice(first, rows)) if batch.geometry else None
+    geometry = Geometries(wkb=batch.geometry.wkb.slice(first, rows)) if batch.geometry is not None else None
     attributes = tuple(array.slice(first, rows) for array in batch.attributes)
     return replace(batch, attributes=attributes, geometry=geometry, rows=rows)
 

@@ -29,7 +29,10 @@ GeometryFormat = Literal["WKT", "WKB", "LatLon"]
 
 @dataclass(frozen=True)
 class Csv(Format):
-    """UTF-8 without a mark, CRLF not wanted. An empty text is "", a null is nothing, bytes are hexadecimal."""
+    """UTF-8 without a mark, CRLF not wanted. An empty text is "", a null is nothing, bytes are hexadecimal.
+
+    With another quote_char than " an empty text is nothing too.
+    """
 
     geometry_format: GeometryFormat = "WKT"
     delimiter: str = ","
@@ -45,6 +48,8 @@ class Csv(Format):
     def check(self, layout: Layout) -> None:
         """Lists are refused, names that are there already, and coordinates of what may be no point."""
         refuse_parts(layout, "CSV")
+        if self.delimiter == self.quote_char:
+            raise NodeProblem(f"delimiter and quote_char are both {self.delimiter!r}; choose another.", "delimiter")
         if layout.geometry is None:
             return
         taken = [name for name in self._geometry_columns if name in layout.names]

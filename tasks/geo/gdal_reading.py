@@ -16,19 +16,22 @@ from typing import Any
 
 import pyarrow as pa
 import pyogrio
-from pyogrio.errors import CRSError, DataLayerError, DataSourceError, FeatureError, FieldError, GeometryError
+from pyogrio.errors import DataLayerError, DataSourceError
 
 from tasks.errors import ConfigurationError, TerminalError
 from tasks.geo.batches import Batch
 from tasks.geo.file_columns import chosen, file_crs, flat_kind, geometry_name, iso_wkb, plain_array, plain_fields
-from tasks.geo.layouts import GeometryField, Layout
+from tasks.geo.layouts import UNKNOWN, GeometryField, Layout
 from tasks.geo.nodes import BATCH_BYTES, BATCH_ROWS, NodeProblem
 from tasks.records import Reason
+
+GEOPACKAGE = b"SQLite format 3\0"
+"""Its first bytes."""
 
 MAX_OBJECT_MB = 64
 """A feature of a GeoJSON file at most."""
 
-_REFUSED = (CRSError, DataLayerError, DataSourceError, FeatureError, FieldError, GeometryError)
+_REFUSED = (DataLayerError, DataSourceError)
 _BAD_NAME = frozenset("!;?")
 
 pyogrio.set_gdal_config_options(
@@ -113,7 +116,7 @@ def _opened(
         fields = plain_fields([field for field in reader.schema if field.name != shape], dataset.shown)
         named = geometry_name(meta["geometry_name"] or "geometry", [field.name for field in fields])
         kind = flat_kind(meta["geometry_type"])
-        kind = "Unknown" if dataset.mixed and kind in ("Polygon", "LineString") else kind
+        kind = UNKNOWN if dataset.mixed and kind in ("Polygon", "LineString") else kind
         geometry = GeometryField(named, kind, file_crs(meta["crs"])) if shape else None
         yield Layout(pa.schema(fields), geometry), shape, reader
 

@@ -37,12 +37,12 @@ class GeoColumns:
 def geo_columns(schema: pa.Schema, said: Mapping[bytes, bytes] | None, shown: str) -> GeoColumns:
     """From the file's own metadata. Raises ConfigurationError where they make no sense."""
     text = (said or {}).get(KEY)
-    if text is None:
-        return GeoColumns(_by_extension(schema))
     try:
+        if text is None:
+            return GeoColumns(_by_extension(schema))
         geo = json.loads(text)
         primary, columns = geo["primary_column"], geo["columns"]
-        return GeoColumns(_field(primary, columns[primary]), _hidden(columns, primary))
+        return GeoColumns(_field(primary, columns[primary], shown), _hidden(columns, primary))
     except (ValueError, LookupError, TypeError, AttributeError) as exc:
         raise ConfigurationError(f"{shown} has GeoParquet metadata that make no sense; write it anew.") from exc
 
@@ -57,10 +57,10 @@ def _by_extension(schema: pa.Schema) -> GeometryField | None:
     return None
 
 
-def _field(name: str, said: dict[str, Any]) -> GeometryField:
+def _field(name: str, said: dict[str, Any], shown: str) -> GeometryField:
     if said["encoding"] != "WKB":
         raise ConfigurationError(
-            f"Its geometries are encoded as {said['encoding']!r}, which is not read; write it anew with WKB."
+            f"{shown} has geometries encoded as {said['encoding']!r}, which is not read; write it anew with WKB."
         )
     kinds = {flat_kind(kind) for kind in said.get("geometry_types") or [UNKNOWN]}
     crs = file_crs(said["crs"]) if "crs" in said else "EPSG:4326"

@@ -11,7 +11,7 @@ from tasks.errors import ConfigurationError
 FAR_OVER = 2.0
 """Times the budget: held by count, or taken by the process (see `Budget.saw`)."""
 
-SLACK_BYTES = 320 << 20
+SLACK_BYTES = 192 << 20
 """What the process may take besides: copies of a batch within a node, memory that the allocators keep."""
 
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")

@@ -6,9 +6,9 @@ import os
 from typing import Any
 
 from tasks.errors import ConfigurationError, OutsideUnreachable, StopRequested
-from tasks.geo.engine import Engine, Place
+from tasks.geo.engine import Engine
 from tasks.geo.part_work import TICK_S, PartRecord
-from tasks.geo.part_worker import PartTask, Setup, opened_engine, run_part
+from tasks.geo.part_worker import PartTask, Setup, opened_engine, run_part, setup_of, task_of
 from tasks.geo.stage_work import StageWork
 
 ADDRESS = "LANDRECORDS_DASK_ADDRESS"
@@ -25,10 +25,8 @@ class DaskParts:
             from distributed import Client
         except ImportError:
             raise ConfigurationError("runner='dask' needs Dask: pip install 'landrecords[dask]'.") from None
-        place = Place(engine.folder, engine.scratch, engine.run_id)
-        memory_bytes = engine.budget.size_bytes // engine.threads
         self._engine = engine
-        self._setup = Setup(engine.plan, engine.outside, place, memory_bytes, engine.fingerprints)
+        self._setup = setup_of(engine)
         address = os.environ.get(ADDRESS)
         local = {"n_workers": engine.threads, "threads_per_worker": 1, "dashboard_address": None}
         try:
@@ -40,8 +38,7 @@ class DaskParts:
 
     def run(self, work: StageWork, number: int, part: dict[str, Any]) -> PartRecord:
         """Raises NodeFailed, or StopRequested: a part under way ends with the cluster, or with its own next batch."""
-        before = {stage.name: self._engine.record.stages[stage.name] for stage in self._engine.plan.before(work.stage)}
-        task = PartTask(work.stage.name, number, part, frozenset(work.dead), before)
+        task = task_of(self._engine, work, number, part)
         future = self._client.submit(run_remotely, self._setup, task, pure=False)
         while not future.done():
             if self._engine.stop.wait(TICK_S):

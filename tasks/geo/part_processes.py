@@ -15,9 +15,9 @@ from typing import Any
 
 from tasks.errors import ItemError, StopRequested, TransientError
 from tasks.geo.chain import NodeFailed
-from tasks.geo.engine import Engine, Place
+from tasks.geo.engine import Engine
 from tasks.geo.part_work import TICK_S, PartRecord
-from tasks.geo.part_worker import PartTask, Progress, Setup
+from tasks.geo.part_worker import PartTask, Progress, Setup, setup_of, task_of
 from tasks.geo.stage_work import StageWork
 from tasks.records import Reason
 
@@ -29,10 +29,8 @@ class PartProcesses:
     """A pool of `tasks.geo.part_worker` processes; `run` is what an engine runs parts with. Safe for threads."""
 
     def __init__(self, engine: Engine) -> None:
-        place = Place(engine.folder, engine.scratch, engine.run_id)
-        memory_bytes = engine.budget.size_bytes // engine.threads
         self._engine = engine
-        self._setup = Setup(engine.plan, engine.outside, place, memory_bytes, engine.fingerprints)
+        self._setup = setup_of(engine)
         self._idle: queue.SimpleQueue[_Process | None] = queue.SimpleQueue()
         self._processes: set[_Process] = set()
         self._lock = threading.Lock()
@@ -41,8 +39,7 @@ class PartProcesses:
 
     def run(self, work: StageWork, number: int, part: dict[str, Any]) -> PartRecord:
         """Raises NodeFailed, or StopRequested."""
-        before = {stage.name: self._engine.record.stages[stage.name] for stage in self._engine.plan.before(work.stage)}
-        task = PartTask(work.stage.name, number, part, frozenset(work.dead), before)
+        task = task_of(self._engine, work, number, part)
         process = self._borrowed()
         try:
             process = process or self._started()

@@ -163,7 +163,7 @@ class PartWork:
             yield batch
 
     def _submit(self, batch: Batch) -> None:
-        """Give it to the workers, in pieces that nodes do not make too much of: a buffer's areas are many times larger."""
+        """Give it to the workers, in pieces that nodes do not make too much of: buffers are many times larger."""
         first, size_bytes = 0, max(batch.nbytes, 1)
         while first < batch.rows:
             growth = self._of.growth
@@ -178,7 +178,8 @@ class PartWork:
         size_bytes = max(piece.nbytes, min(int(piece.nbytes * (growth or 1)), self._piece_bytes))
         while self._in_flight and not self._account.budget.await_room(size_bytes, TICK_S):
             self._refuse_when_ended()
-        self._account.hold(size_bytes)
+        with failing(self._stage.start.node):
+            self._account.hold(size_bytes)
         self._in_flight += 1
         first = [piece]
         made = self._of.engine.workers.submit(lambda: self._applied(first, size_bytes))

@@ -25,7 +25,7 @@ from tasks.geo.engine import Engine, Place
 from tasks.geo.nodes import Outside
 from tasks.geo.part_work import PartRecord, PartWork
 from tasks.geo.plan import Plan
-from tasks.geo.stage_work import StageRecord
+from tasks.geo.stage_work import StageRecord, StageWork
 from tasks.geo.workers import in_thread
 from tasks.records import Reason
 
@@ -63,6 +63,19 @@ class Progress:
     node: str
     features: int
     size_bytes: int
+
+
+def setup_of(engine: Engine) -> Setup:
+    """Of this run: each worker has its share of the memory."""
+    place = Place(engine.folder, engine.scratch, engine.run_id)
+    memory_bytes = engine.budget.size_bytes // engine.threads
+    return Setup(engine.plan, engine.outside, place, memory_bytes, engine.fingerprints)
+
+
+def task_of(engine: Engine, work: StageWork, number: int, part: dict[str, Any]) -> PartTask:
+    """A part of this run's."""
+    before = {stage.name: engine.record.stages[stage.name] for stage in engine.plan.before(work.stage)}
+    return PartTask(work.stage.name, number, part, frozenset(work.dead), before)
 
 
 @contextlib.contextmanager

@@ -15,14 +15,13 @@ import pyarrow.compute as pc
 from tasks.errors import TerminalError
 from tasks.geo.batches import Batch
 from tasks.geo.postgres_types import EPOCHS, WIRES, stored_type
-from tasks.geo.wkb import Numbers, at_any_byte, binary_array, binary_parts
+from tasks.geo.wkb import HEAD_BYTES, Numbers, at_any_byte, begin_as_iso, binary_array, binary_parts
 from tasks.records import Reason
 
 HEADER = b"PGCOPY\n\xff\r\n\0" + bytes(8)
 TRAILER = b"\xff\xff"
 
 HAS_SRID, HAS_Z, HAS_M = 0x20000000, 0x80000000, 0x40000000
-_WKB_HEAD = 5  # byte order and type
 _EWKB_HEAD = np.dtype([("order", "u1"), ("type", "<u4"), ("srid", "<u4")])
 _END = 1 << 31
 _NUMERIC_SIGNS = (0x0000, 0x4000)
@@ -209,13 +208,20 @@ def _divide(limbs: list[Numbers], divisor: int) -> Numbers:
 def _put_geometry(row: _Row, wkb: pa.Array, srid: int) -> None:
     wkb = wkb.cast(pa.binary())
     offsets, data = binary_parts(wkb)
-    rest = pc.binary_slice(wkb, _WKB_HEAD, _END)
+    there = wkb.is_valid().to_numpy(zero_copy_only=False)
+    broken = np.flatnonzero(there & ~begin_as_iso(offsets, data))
+    if len(broken):  # into bytea it would go unseen
+        raise TerminalError(
+            Reason.BAD_GEOMETRY,
+            f"the geometry of row {broken[0] + 1} of the batch is no WKB that can be read; put "
+            "quality.validate_geometry before this node to set it aside.",
+        )
+    rest = pc.binary_slice(wkb, HEAD_BYTES, _END)
     if not wkb.null_count:
-        row.put((np.diff(offsets) + _EWKB_HEAD.itemsize - _WKB_HEAD).astype(">i4"))
+        row.put((np.diff(offsets) + _EWKB_HEAD.itemsize - HEAD_BYTES).astype(">i4"))
         row.put(_ewkb_heads(data, offsets[:-1], srid))
         row.put_rest(rest)
         return
-    there = wkb.is_valid().to_numpy(zero_copy_only=False)
     heads = np.zeros(len(wkb), _EWKB_HEAD)
     heads[there] = _ewkb_heads(data, offsets[:-1][there], srid)
     whole = pc.binary_join_element_wise(_fixed([heads], len(wkb)), rest, pa.scalar(b"", pa.binary())).fill_null(b"")

@@ -18,7 +18,7 @@ from tasks.errors import TerminalError
 from tasks.geo.batches import Geometries
 from tasks.geo.postgres_packing import HAS_M, HAS_SRID, HAS_Z
 from tasks.geo.postgres_types import EPOCHS, TIME, WIRES
-from tasks.geo.wkb import Numbers, at_any_byte, binary_array, binary_parts, packed
+from tasks.geo.wkb import HEAD_BYTES, Numbers, at_any_byte, binary_array, binary_parts, packed
 from tasks.records import Reason
 
 DAY_US = 86_400_000_000
@@ -104,26 +104,26 @@ def _binaries(data: Numbers, at: Numbers, sizes: Numbers, null: Numbers) -> pa.A
 
 # --- geometry ---
 
-_EWKB_SRID_AT, _EWKB_HEAD, _WKB_HEAD, _END = 5, 9, 5, 1 << 31
+_EWKB_HEAD, _END = 9, 1 << 31
 
 
 def iso_wkb(ewkb: pa.Array, srid: int, name: str) -> pa.Array:
     """EWKB, or WKB, of a bytea column as ISO WKB without SRID. Raises TerminalError for another SRID than that."""
-    ewkb_there = ewkb.drop_null()
-    offsets, data = binary_parts(ewkb_there)
-    long = np.diff(offsets) >= _EWKB_HEAD
+    offsets, data = binary_parts(ewkb.drop_null())
     starts = offsets[:-1]
-    codes = at_any_byte(data, "<u4")[np.where(long, starts, 0) + 1] if long.any() else np.zeros(len(starts), "<u4")
-    flat = long & (data[np.where(long, starts, 0)] == 1) & (codes & (HAS_Z | HAS_M) == 0) if long.any() else long
+    if (np.diff(offsets) < _EWKB_HEAD).any():
+        return _by_geos(ewkb, srid, name)
+    codes = at_any_byte(data, "<u4")[starts + 1]
+    flat = (data[starts] == 1) & (codes & (HAS_Z | HAS_M) == 0)
     if not flat.all() or len(np.unique(codes & HAS_SRID)) > 1:
         return _by_geos(ewkb, srid, name)
     if not len(codes) or not codes[0] & HAS_SRID:
         return ewkb
-    _check_srid(np.unique(at_any_byte(data, "<u4")[starts + _EWKB_SRID_AT]), srid, name)
+    _check_srid(np.unique(at_any_byte(data, "<u4")[starts + HEAD_BYTES]), srid, name)
     heads = np.empty(len(ewkb), [("order", "u1"), ("type", "<u4")])
     heads["order"] = 1
     heads["type"][ewkb.is_valid().to_numpy(zero_copy_only=False)] = codes & ~np.uint32(HAS_SRID)
-    head = binary_array(np.arange(0, _WKB_HEAD * (len(ewkb) + 1), _WKB_HEAD), heads)
+    head = binary_array(np.arange(0, HEAD_BYTES * (len(ewkb) + 1), HEAD_BYTES), heads)
     return pc.binary_join_element_wise(head, pc.binary_slice(ewkb, _EWKB_HEAD, _END), pa.scalar(b"", pa.binary()))
 
 

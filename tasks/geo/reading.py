@@ -35,10 +35,15 @@ def load_workflow(definition: Path | str | Mapping[str, Any]) -> Workflow:
         raw = dict(definition)
         checked(raw, "the workflow")
         return _Reading().workflow(raw)
-    if isinstance(definition, str) and ("\n" in definition or definition.lstrip()[:1] == "{"):
+    if isinstance(definition, str) and is_text(definition):
         return _Reading().workflow(parsed(definition, "the workflow"))
     path = Path(definition)
     return _Reading().workflow(parsed(_text(path), path.name))
+
+
+def is_text(given: str) -> bool:
+    """Whether it is a definition, and no path."""
+    return "\n" in given or given.lstrip()[:1] == "{"
 
 
 def _text(path: Path) -> str:

@@ -61,8 +61,9 @@ def _locked(folder: Path) -> int | None:
 
 def _sweep(runs: Path) -> None:
     for folder in runs.iterdir():
-        if folder.is_dir() and time.time() - folder.stat().st_mtime > KEPT_S:
-            lock = _locked(folder)
-            if lock is not None:
-                forget(folder)
-                os.close(lock)
+        with contextlib.suppress(FileNotFoundError):  # another process is done with it, or sweeps too
+            if folder.is_dir() and time.time() - folder.stat().st_mtime > KEPT_S:
+                lock = _locked(folder)
+                if lock is not None:
+                    forget(folder)
+                    os.close(lock)

@@ -6,11 +6,16 @@ from pathlib import Path
 
 from pydantic import Field
 
+from tasks.errors import ConfigurationError
 from tasks.geo.file_formats import Format
+from tasks.geo.file_sources import head
 from tasks.geo.format_gdal import FlatGeobuf, GeoPackage
 from tasks.geo.format_shapefile import Shapefile
-from tasks.geo.nodes import node
+from tasks.geo.gdal_reading import GEOPACKAGE
+from tasks.geo.layouts import Layout
+from tasks.geo.nodes import Work, node
 from tasks.geo.sinks_files import FileSink, TargetCrs, checked_crs
+from tasks.partials import disk
 
 LayerName = Field(default=None, min_length=1, max_length=200, description="Layer to make; else the file's name.")
 
@@ -21,6 +26,14 @@ class GeoPackageSink(FileSink):
 
     table_name: str | None = LayerName
     crs: TargetCrs = None
+
+    def prepare(self, layout: Layout, work: Work) -> None:
+        """Refuses to add a layer to what is no GeoPackage; GDAL would obey some files that it opens."""
+        place = work.outside.writable(self.place)
+        with disk(place.parent):
+            other = place.exists() and head(place, len(GEOPACKAGE)) != GEOPACKAGE
+        if other:
+            raise ConfigurationError(f"{self.output_path} is there and is no GeoPackage; choose another output_path.")
 
     def form(self) -> Format:
         """Of the file."""

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import shapely
-from pydantic import BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
 from tasks.errors import TerminalError
 from tasks.geo.batches import Batch, Geometries
@@ -17,7 +17,7 @@ from tasks.geo.csv_reading import CsvFile
 from tasks.geo.fields import suggested
 from tasks.geo.file_columns import chosen, geometry_name, plain_array
 from tasks.geo.file_sources import FileSource, NamedCrs
-from tasks.geo.layouts import GeometryField, Layout
+from tasks.geo.layouts import UNKNOWN, GeometryField, Layout
 from tasks.geo.nodes import Described, NodeProblem, Outside, Work, node
 from tasks.records import Reason
 
@@ -32,7 +32,15 @@ _NUMBER = r"^[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]{1,3})?$"
 GeometryFormat = Annotated[
     Literal["WKT", "WKB", "LatLon", "none"], BeforeValidator(lambda word: _FORMATS.get(str(word).lower(), word))
 ]
-OneCharacter = Annotated[str, Field(min_length=1, max_length=1)]
+
+
+def _plain(character: str) -> str:
+    if not character.isascii() or character in "\r\n\0":
+        raise ValueError(f"{character!r} cannot stand between fields or around them; take , or ; or a tab, or quotes.")
+    return character
+
+
+OneCharacter = Annotated[str, Field(min_length=1, max_length=1), AfterValidator(_plain)]
 
 
 @node("data_source.csv_geometry")
@@ -74,7 +82,7 @@ class CsvSource(FileSource):
         fields = [pa.field(name, found[name]) for name in chosen(list(found), self.columns, self.file_path)]
         if not shape:
             return Layout(pa.schema(fields))
-        kind = "Point" if self.geometry_format == "LatLon" else "Unknown"
+        kind = "Point" if self.geometry_format == "LatLon" else UNKNOWN
         named = geometry_name("geometry", [field.name for field in fields])
         return self.placed(Layout(pa.schema(fields), GeometryField(named, kind)))
 

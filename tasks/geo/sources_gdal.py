@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import sqlite3
 import zipfile
+import zlib
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -17,7 +18,7 @@ from tasks.errors import ConfigurationError, TerminalError
 from tasks.geo.batches import Batch
 from tasks.geo.fields import suggested
 from tasks.geo.file_sources import FileSource, head, shares
-from tasks.geo.gdal_reading import Dataset, address, amount, batches, layers, layout_of
+from tasks.geo.gdal_reading import GEOPACKAGE, Dataset, address, amount, batches, layers, layout_of
 from tasks.geo.nodes import BATCH_BYTES, BATCH_ROWS, Described, NodeProblem, Outside, Work, node
 from tasks.records import Reason
 
@@ -100,7 +101,7 @@ class GeoPackageSource(GdalFile):
 
     table_name: str | None = Field(default=None, max_length=200, description="Layer or table.")
 
-    magic = b"SQLite format 3\0"
+    magic = GEOPACKAGE
     format_name = "GeoPackage"
 
     def dataset(self, outside: Outside) -> Dataset:
@@ -130,17 +131,6 @@ class GeoPackageSource(GdalFile):
         fid = amount(dataset)[1]
         bounds = _bounds(self.path(outside), str(dataset.layer), fid) if fid else None
         return [part | {"fid": fid} for part in shares(*bounds, at_most)] if bounds else [{}]
-
-    def about(self, outside: Outside) -> int:
-        """Roughly the number of features."""
-        return self.count(outside) or 0
-
-    def _rows(self, outside: Outside) -> int:
-        """So many at once that they have about BATCH_BYTES, if features are alike."""
-        size_bytes = self.path(outside).stat().st_size
-        if size_bytes <= BATCH_BYTES:
-            return BATCH_ROWS
-        return max(1, min(BATCH_ROWS, BATCH_BYTES * self.about(outside) // size_bytes))
 
     def where(self, part: dict[str, Any]) -> str | None:
         """A range of features' numbers."""
@@ -238,7 +228,7 @@ class ShapefileSource(GdalFile):
         return Dataset(inside, self.file_path, None, self.encoding, mixed=True)
 
     def _member(self, path: Path) -> str:
-        with zipfile.ZipFile(path) as archive:
+        with self._archive(path) as archive:
             found = [n for n in archive.namelist() if n.lower().endswith(".shp") and not n.startswith("__MACOSX/")]
             if len(found) != 1:
                 listed = ", ".join(found) or "none"
@@ -247,3 +237,11 @@ class ShapefileSource(GdalFile):
                 if member.read(len(self.magic)) == self.magic:
                     return found[0]
         raise ConfigurationError(f"{found[0]} in {self.file_path} is no Shapefile; pack it anew.")
+
+    @contextlib.contextmanager
+    def _archive(self, path: Path) -> Iterator[zipfile.ZipFile]:
+        try:
+            with zipfile.ZipFile(path) as archive:
+                yield archive
+        except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as exc:  # the last: encrypted, packed oddly
+            raise ConfigurationError(f"{self.file_path} cannot be unpacked ({exc}); pack it anew.") from exc

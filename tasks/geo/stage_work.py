@@ -21,6 +21,7 @@ from tasks.geo.nodes import Lookup, NodeProblem, Sink, Source, Work, Written
 from tasks.geo.part_work import PartRecord
 from tasks.geo.plan import Output, Stage
 from tasks.geo.stored import StoredPart, shares
+from tasks.partials import disk
 
 if TYPE_CHECKING:
     from tasks.geo.engine import Engine
@@ -74,7 +75,8 @@ class StageWork:
         return self._bearing("prepare", self._prepared)
 
     def _prepared(self) -> list[int]:
-        self.folder.mkdir(parents=True, exist_ok=True)
+        with disk(self.folder):
+            self.folder.mkdir(parents=True, exist_ok=True)
         for name in self.sinks:
             with failing(name), self.work(name, "", self.stop) as work:
                 cast(Sink, self.engine.graph.nodes[name]).prepare(self.engine.graph.given(name)["input"], work)
@@ -204,7 +206,8 @@ class StageWork:
     @contextmanager
     def work(self, node: str, part: str, stop: threading.Event) -> Iterator[Work]:
         """What a node is given, with a folder of its own; what it holds of the budget is given back with it."""
-        folder = Path(tempfile.mkdtemp(prefix=f"{node}-", dir=self.engine.scratch))
+        with disk(self.engine.scratch):
+            folder = Path(tempfile.mkdtemp(prefix=f"{node}-", dir=self.engine.scratch))
         account = Account(self.engine.budget)
         try:
             yield Work(self.engine.outside, stop, account, folder, f"{self.engine.run_id}-{self.key}", node, part)
@@ -276,5 +279,6 @@ def _read_json(path: Path) -> Any:
 def _write_json(path: Path, value: Any) -> None:
     """There, whole, or not."""
     partial = path.with_name(f".{path.name}.part")
-    partial.write_text(json.dumps(value))
-    partial.replace(path)
+    with disk(path.parent):
+        partial.write_text(json.dumps(value))
+        partial.replace(path)

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import groupby, pairwise
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 
@@ -33,10 +32,6 @@ class StoredPart:
     features: int
     batches: int
     size_bytes: int
-
-    def as_json(self) -> dict[str, Any]:
-        """For the part's record."""
-        return asdict(self)
 
     def intact(self, folder: Path) -> bool:
         """Whether the file is there, whole."""

@@ -21,6 +21,12 @@ Numbers = np.ndarray[Any, Any]
 Move = Callable[[Numbers], Numbers]
 """Gives each point its new place. Points are complex numbers, x + yj: numpy copies those as one."""
 
+HEAD_BYTES = 5
+"""Byte order and type."""
+
+_ISO_TYPES = 4000
+"""Types are below; EWKB sets bits far above."""
+
 ROWS_AT_ONCE = 2048
 """Rows whose points are in the processor's cache while they are worked on; twice as fast as a whole batch."""
 
@@ -56,6 +62,15 @@ def binary_array(offsets: Numbers, data: Any, null: Numbers | None = None) -> pa
     validity = pa.array(~null).buffers()[1] if null is not None and null.any() else None
     rows = len(offsets) - 1
     return pa.Array.from_buffers(kind, rows, [validity, pa.py_buffer(offsets.astype(dtype)), pa.py_buffer(data)])
+
+
+def begin_as_iso(offsets: Numbers, data: Numbers) -> Numbers:
+    """Which rows have the head of little-endian ISO WKB; what follows it may still be broken."""
+    long = np.flatnonzero(np.diff(offsets) >= HEAD_BYTES)
+    starts = offsets[:-1][long]
+    found = np.zeros(len(offsets) - 1, bool)
+    found[long] = (data[starts] == 1) & (at_any_byte(data, "<u4")[starts + 1] < _ISO_TYPES)
+    return found
 
 
 # --- shapes to WKB ---

@@ -1,20 +1,18 @@
 """The JSON Schema of workflow files (json-schema.org, draft 2020-12), made from the node classes; editors check by it.
 
-`python -m tasks.geo.workflow_schema` writes it to workflow.schema.json beside this module; a test keeps it in step.
+`python -m tasks.geo.workflow_schema > workflow.schema.json` makes it of the nodes there are.
 """
 
 from __future__ import annotations
 
 import inspect
 import json
-from pathlib import Path
 from typing import Any
 
 from tasks.geo.catalogue import NODES
 from tasks.geo.definition import MAX_NODES, NAME, Edge, Execution, Metadata, Parameter
 from tasks.geo.nodes import Node
 
-FILE = Path(__file__).with_name("workflow.schema.json")
 _DRAFT = "https://json-schema.org/draft/2020-12/schema"
 
 
@@ -91,10 +89,5 @@ def _name() -> dict[str, Any]:
     return {"type": ["string", "integer"], "pattern": NAME}
 
 
-def text() -> str:
-    """As the file holds it."""
-    return json.dumps(workflow_schema(), indent=1, ensure_ascii=False, sort_keys=True) + "\n"
-
-
 if __name__ == "__main__":
-    FILE.write_text(text(), encoding="utf-8")
+    print(json.dumps(workflow_schema(), indent=1))  # noqa: T201 - what the command is for

@@ -5,8 +5,8 @@ WITH scope AS (
     FROM properties AS p
     LEFT JOIN (SELECT DISTINCT property_id FROM property_sightings WHERE search_id = %(search_id)s) AS s
         ON s.property_id = p.id
-    WHERE p.source = %(source)s AND p.searched_municipality = ANY(%(municipalities)s)
-      AND p.searched_type = ANY(%(address_types)s)
+    WHERE p.source = %(source)s AND p.searched_municipality = %(municipality)s
+      AND p.searched_type = %(address_type)s
 ), moved AS (
     SELECT p.id, scope.seen FROM scope JOIN properties AS p ON p.id = scope.id
     WHERE scope.seen = (scope.vanished_at IS NOT NULL)

@@ -1,16 +1,23 @@
 """Cadastral plots from a GeoPackage into PostGIS: buffered by 5 m, brought to EPSG:4326, loaded; beside others.
 
 The 407 plots of shared/data/geo/bubenec.gpkg are tiled on a grid of 600 m to `--features` in EPSG:3857. Timed in one
-run, into the same server (Debian's PostGIS in a folder of its own): the whole chain and the load alone of ours, of
-ogr2ogr (SQLite dialect with SpatiaLite) and of geopandas. Seconds are those of the clock and of the processor (client
-and server), memory is the peak over all processes that work for a contender, the server's included. Afterwards the
-geometries of ours are compared with those of geopandas one by one. `--sizes` repeats ours with other numbers of
-features: its memory should stay the same.
+run, into the same server (Debian's PostGIS in a folder of its own), each contender in a process of its own, its start
+included:
+
+    read, buffer 5 m, to EPSG:4326, load   of ours, of ogr2ogr (SQLite dialect with SpatiaLite) and of geopandas
+    read, to EPSG:4326, load               the same without the buffers
+    load alone                             of ours, what was buffered, brought to EPSG:4326 and packed as rows of binary
+                                           COPY beforehand (a mapped file): data_sink.postgis makes the table, writes a
+                                           part for each processor side by side, commits, indexes and swaps
+
+Seconds are those of the clock and of the processor (client and server), memory is the peak over all processes that work
+for a contender, the server's included. Afterwards the geometries of ours are compared with those of geopandas one by
+one. `--sizes` repeats ours with other numbers of features: its memory should stay the same.
 
     python tests/benchmarks/bench_geoetl.py --features 1000000 --sizes 100000 3000000 --folder /dev/shm
 
-Without gdal-bin or PostGIS it says what to install and leaves these contenders out. A pause of the whole machine is
-noticed and taken off, and said.
+It needs PostGIS and the sample, and says so. Without gdal-bin ogr2ogr is left out, and that is said. A pause of the
+whole machine is noticed and taken off, and said.
 """
 
 from __future__ import annotations
@@ -24,7 +31,8 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -41,14 +49,19 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from tasks.geo.catalogue import NODES
 from tasks.geo.definition import Edge, Execution
-from tasks.geo.engine import Engine, Place
-from tasks.geo.nodes import Source
+from tasks.geo.engine import Engine, Place, cores
+from tasks.geo.memory import Budget
+from tasks.geo.nodes import Sink, Source, Work, Written
 from tasks.geo.plan import Graph, plan
 from tasks.geoetl_outside import Doors
 from tests.fakes.debian_postgres import DebianPostgres, postgis_programs
 
 PLOTS = Path(__file__).parents[2].parent / "shared" / "data" / "geo" / "bubenec.gpkg"
 GRID_M = 600
+CONTENDERS = ("ours", "ogr2ogr", "geopandas")
+PACKED, LOADED = "packed.arrow", "loaded"
+"""The file of rows that are loaded alone, and the table they go to."""
+
 TOLERANCE = 1e-9
 """Degrees."""
 
@@ -59,13 +72,14 @@ def main() -> None:
     arguments.add_argument("--features", type=int, default=1_000_000)
     arguments.add_argument("--sizes", type=int, nargs="*", default=[])
     arguments.add_argument("--folder", default="/tmp", help="for the input and the server; /dev/shm: without the disk")
-    arguments.add_argument("--only", nargs="*", default=["ours", "ogr2ogr", "geopandas"])
+    arguments.add_argument("--only", nargs="*", choices=CONTENDERS, default=list(CONTENDERS))
     given = arguments.parse_args()
     programs = postgis_programs()
     if programs is None or not PLOTS.exists():
-        sys.exit(
-            "needs PostGIS (apt-get install postgresql-15-postgis-3 gdal-bin) and shared/data beside the repository"
-        )
+        sys.exit("needs PostGIS (infra/bootstrap.sh --tests) and shared/data beside the repository")
+    if "ogr2ogr" in given.only and shutil.which("ogr2ogr") is None:
+        print("without ogr2ogr, which is not there (apt-get install gdal-bin)")
+        given.only.remove("ogr2ogr")
     folder = Path(tempfile.mkdtemp(prefix="landrecords-bench-", dir=given.folder))
     server = DebianPostgres(programs, {"shared_buffers": "128MB", "max_wal_size": "2GB"}, given.folder)
     try:
@@ -180,6 +194,7 @@ class Bench:
             "ours": self.ours,
             "ogr2ogr": self.ogr2ogr,
             "geopandas": self.geopandas,
+            "load_alone": self.load_alone,
         }
 
     def run(self, features: int, sizes: list[int]) -> None:
@@ -189,6 +204,10 @@ class Bench:
         print(f"{features:,} plots, {path.stat().st_size / 1e6:.0f} MB; load average {psutil.getloadavg()[0]:.1f}")
         for buffered, title in ((True, "read, buffer 5 m, to EPSG:4326, load"), (False, "read, to EPSG:4326, load")):
             self.compare(title, path, features, buffered)
+        if "ours" in self.only:
+            self.pack(path)
+            self.title("load alone")
+            self.line("ours", self.measure(self.load_alone, path, True), features, None)
         if {"ours", "geopandas"} <= set(self.only):
             self.check_equal()
         for size in sizes:
@@ -199,12 +218,16 @@ class Bench:
 
     def compare(self, title: str, path: Path, features: int, buffered: bool) -> None:
         """One line for each contender; ratios are of the clock."""
-        print(f"\n{title}\n{'':22}{'seconds':>9}{'rows/s':>10}{'cpu s':>8}{'own MB':>8}{'paused':>8}  of ours")
+        self.title(title)
         ours: Measured | None = None
         for name in self.only:
             measured = self.measure(self.contenders[name], path, buffered)
             ours = measured if name == "ours" else ours
             self.line(name, measured, features, ours)
+
+    def title(self, title: str) -> None:
+        """Print it, and what stands in the lines below."""
+        print(f"\n{title}\n{'':22}{'seconds':>9}{'rows/s':>10}{'cpu s':>8}{'own MB':>8}{'paused':>8}  of ours")
 
     def line(self, name: str, measured: Measured, features: int, ours: Measured | None) -> None:
         """Print it."""
@@ -230,12 +253,7 @@ class Bench:
     def ours(self, path: Path, buffered: bool) -> None:
         """The engine, in threads."""
         outside = Doors(self.url, self.folder.as_uri())
-        nodes: dict[str, Any] = {
-            "read": NODES["data_source.geopackage"].model_validate({"file_path": str(path), "table_name": "plots"}),
-            "buffer": NODES["geoprocessing.buffer"].model_validate({"distance": 5, "segments": 8}),
-            "reproject": NODES["geoprocessing.reproject"].model_validate({"target_crs": "EPSG:4326"}),
-            "write": NODES["data_sink.postgis"].model_validate({"table": f"ours_{buffered:d}", "mode": "replace"}),
-        }
+        nodes = _nodes(path, f"ours_{buffered:d}")
         if not buffered:
             del nodes["buffer"]
         run = Path(tempfile.mkdtemp(dir=self.folder))
@@ -246,6 +264,41 @@ class Bench:
             engine.run()
         finally:
             engine.close()
+
+    def pack(self, path: Path) -> None:
+        """What `load_alone` loads, made before its clock begins."""
+        nodes = _nodes(path, LOADED)
+        with (
+            pa.OSFile(str(self.folder / PACKED), "wb") as file,
+            pa.ipc.new_file(file, pa.schema([("row", pa.binary())])) as writer,
+        ):
+            for batch in nodes["read"].read({}, self.work()):
+                ready = nodes["reproject"].apply(nodes["buffer"].apply(batch))
+                writer.write_batch(pa.record_batch([nodes["write"].packed(ready)], names=["row"]))
+
+    def load_alone(self, path: Path, _: bool) -> None:
+        """Rows as `pack` left them through the sink, as the engine has it write parts."""
+        graph = _chain(_nodes(path, LOADED), Doors(self.url, self.folder.as_uri()))
+        sink, layout, work = graph.nodes["write"], graph.layouts["reproject", "output"], self.work()
+        assert isinstance(sink, Sink)
+
+        def write(part: int) -> Written:
+            with pa.memory_map(str(self.folder / PACKED)) as file:
+                packed = pa.ipc.open_file(file)
+                first, last = (packed.num_record_batches * n // cores() for n in (part, part + 1))
+                writer = sink.open(layout, replace(work, part=str(part)))
+                for number in range(first, last):
+                    writer.write(packed.get_batch(number).column("row"))
+                return writer.finish()
+
+        sink.prepare(layout, work)
+        with ThreadPoolExecutor(cores()) as pool:
+            sink.conclude(list(pool.map(write, range(cores()))), work)
+
+    def work(self) -> Work:
+        """What a node is given that is run without the engine."""
+        memory = Budget(256 << 20)
+        return Work(Doors(self.url, self.folder.as_uri()), threading.Event(), memory, self.folder, "load", "write")
 
     def ogr2ogr(self, path: Path, buffered: bool) -> None:
         """With COPY, its default for a new table, and its default index."""
@@ -299,6 +352,16 @@ class Bench:
             )
             while rows := cursor.fetchmany(20_000):
                 yield shapely.from_wkb([bytes(row[0]) for row in rows])
+
+
+def _nodes(path: Path, table: str) -> dict[str, Any]:
+    """The chain of ours."""
+    return {
+        "read": NODES["data_source.geopackage"].model_validate({"file_path": str(path), "table_name": "plots"}),
+        "buffer": NODES["geoprocessing.buffer"].model_validate({"distance": 5, "segments": 8}),
+        "reproject": NODES["geoprocessing.reproject"].model_validate({"target_crs": "EPSG:4326"}),
+        "write": NODES["data_sink.postgis"].model_validate({"table": table, "mode": "replace"}),
+    }
 
 
 def _chain(nodes: dict[str, Any], outside: Doors) -> Graph:

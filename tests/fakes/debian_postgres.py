@@ -84,4 +84,5 @@ class DebianPostgres:
         log = (self.folder / "log").read_text()
         self.process.kill()
         self.process.wait()
+        shutil.rmtree(self.folder, ignore_errors=True)
         raise RuntimeError(f"the cluster did not start: {log[-2000:]}")

@@ -73,18 +73,23 @@ def check_stream(layout: Layout, batches: Iterable[Batch]) -> list[Batch]:
     """The batches, each of the very layout that was promised: columns, types, lengths, geometry type."""
     checked = list(batches)
     for batch in checked:
-        assert batch.layout == layout, f"{batch.layout} is not the promised {layout}"
+        check_batch(layout, batch)
         assert 0 < batch.rows <= BATCH_ROWS
-        assert [a.type for a in batch.attributes] == layout.fields.types
-        assert {len(a) for a in batch.attributes} <= {batch.rows}
-        assert (batch.geometry is None) == (layout.geometry is None)
-        if batch.geometry is not None:
-            assert len(batch.geometry) == batch.rows
-            check_kind(layout, batch)
     return checked
 
 
-def check_kind(layout: Layout, batch: Batch) -> None:
+def check_batch(layout: Layout, batch: Batch) -> None:
+    """Of the very layout that was promised."""
+    assert batch.layout == layout, f"{batch.layout} is not the promised {layout}"
+    assert [a.type for a in batch.attributes] == layout.fields.types
+    assert {len(a) for a in batch.attributes} <= {batch.rows}
+    assert (batch.geometry is None) == (layout.geometry is None)
+    if batch.geometry is not None:
+        assert len(batch.geometry) == batch.rows
+        _check_kind(layout, batch)
+
+
+def _check_kind(layout: Layout, batch: Batch) -> None:
     """Every geometry is of the promised type, and its WKB is ISO and little endian."""
     assert layout.geometry is not None
     kinds = {shape.geom_type for shape in batch.shapes if shape is not None}

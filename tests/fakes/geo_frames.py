@@ -17,7 +17,7 @@ import shapely
 from tasks.geo.batches import Batch, Geometries
 from tasks.geo.layouts import UNKNOWN, GeometryField, Layout
 from tasks.geo.nodes import Blocking, Lookup, Node, Split, Stream, Work
-from tests.fakes.geo import check_kind, work_in
+from tests.fakes.geo import check_batch, work_in
 
 
 class Budget:
@@ -90,17 +90,6 @@ def run(node: Node, root: Path, budget: Budget | None = None, **ports: list[Batc
     assert not list(work.folder.iterdir()), "spilled files are left"
     assert isinstance(node, Lookup) or not getattr(work.memory, "held", 0), "the budget is not given back"
     return made
-
-
-def check_batch(layout: Layout, batch: Batch) -> None:
-    """Of the very layout that was promised."""
-    assert batch.layout == layout, f"{batch.layout} is not the promised {layout}"
-    assert [a.type for a in batch.attributes] == layout.fields.types
-    assert {len(a) for a in batch.attributes} <= {batch.rows}
-    assert (batch.geometry is None) == (layout.geometry is None)
-    if batch.geometry is not None:
-        assert len(batch.geometry) == batch.rows
-        check_kind(layout, batch)
 
 
 def one(node: Node, root: Path, budget: Budget | None = None, **ports: list[Batch]) -> gpd.GeoDataFrame:

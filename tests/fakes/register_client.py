@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from decimal import Decimal
+from typing import Any, NamedTuple
 
 from psycopg2 import sql
 
 from tasks.checkpoints import Queue
 from tasks.postgres import Database
 from tasks.records import Status
-from tasks.register_changes import sight
+from tasks.register_changes import KINDS, sight
 from tasks.register_loading import COLUMNS, Fetched, Loaded, Loader
 from tasks.register_profile import RegisterProfile, load_register
 from tasks.register_tables import TABLES
@@ -61,6 +62,29 @@ def load_all(
 def fetch_again(database: Database) -> None:
     """All of it is to be fetched anew."""
     Queue(database, PROPERTIES, run_id="again").retry(statuses=[Status.COMPLETED, Status.FAILED])
+
+
+class Change(NamedTuple):
+    """One change of one property. `fields` is given for `changed`; listing and prices for `price`."""
+
+    property_id: str
+    address: str | None
+    kind: str
+    fields: tuple[str, ...]
+    case_id: str | None
+    old_price: Decimal | None
+    new_price: Decimal | None
+
+
+def changes(database: Database, run_id: str, *, kinds: Sequence[str] = KINDS) -> list[Change]:
+    """The run's changes, in the order they were noted."""
+    rows = database.rows(
+        "SELECT c.property_id, p.address, c.kind, coalesce(c.fields, '{}'), c.case_id, c.old_price, c.new_price"
+        " FROM property_changes AS c JOIN properties AS p ON p.id = c.property_id"
+        " WHERE c.run_id = %s AND c.kind = ANY(%s) ORDER BY c.id",
+        (run_id, list(kinds)),
+    )
+    return [Change(item, address, kind, tuple(fields), *rest) for item, address, kind, fields, *rest in rows]
 
 
 def rows_of(database: Database, table: str, columns: Iterable[str]) -> list[dict[str, Any]]:

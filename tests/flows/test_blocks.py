@@ -98,10 +98,16 @@ def test_a_portal_with_a_login_takes_it_from_its_block(save: Save) -> None:
 
 def test_a_password_in_an_address_is_refused_before_prefect_hears_of_it(prefect_server: str) -> None:
     from flows.documents import documents
+    from flows.geoetl import geoetl
 
+    url = "postgresql://clerk:t0ps3cret@h/db"
+    nodes = [{"id": "a", "type": "data_source.postgis", "parameters": {"url": url}}]
     for call in (
         lambda: documents("http://clerk:t0ps3cret@127.0.0.1:1/"),
         lambda: blocks.portal("http://c:t0ps3cret@h/"),
+        lambda: geoetl({"id": "w", "nodes": nodes}),
+        lambda: geoetl(f"id: w\nnodes:\n  - {{id: a, type: data_source.postgis, parameters: {{url: '{url}'}}}}"),
+        lambda: geoetl("w.yaml", {"from": url}),
     ):
         with pytest.raises(ConfigurationError, match=r"holds a password.*block:NAME") as caught:
             call()

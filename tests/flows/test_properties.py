@@ -379,6 +379,21 @@ def test_a_name_the_register_does_not_know(world: World, register: SampleRegiste
     assert report.counts["completed"] == 40
 
 
+@pytest.mark.parametrize("dry_run", [False, True])
+def test_an_address_of_something_else(world: World, register: SampleRegister, dry_run: bool) -> None:
+    register.faults = {"rules": [{"kind": "html", "every": 1, "times": None}]}
+    with pytest.raises(OutsideUnreachable, match=r"gave nothing but errors|the answer.* is no JSON"):
+        load(register, [SMALL], backoff_s=0.02, patience_s=1.0, dry_run=dry_run)
+
+
+def test_a_profile_that_asks_for_properties_in_the_wrong_place(world: World, register: SampleRegister) -> None:
+    profile = profile_with(world.home)
+    profile.write_text(profile.read_text().replace("addresses/{id}", "elsewhere/{id}"))
+    with pytest.raises(OutsideUnreachable, match=r"not one of 40 properties .* correct the profile"):
+        load(register, [SMALL], profile=str(profile))
+    assert count(world.database, "properties", "status = 'failed'") == 40
+
+
 def test_a_wrong_key(world: World, register: SampleRegister, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(KEY_VARIABLE, "wrong-key")
     with pytest.raises(OutsideUnreachable, match=r"answered no search: .* access refused"):
@@ -401,6 +416,7 @@ def test_a_register_that_is_away(world: World) -> None:
         ({"profile": "nowhere.toml"}, "nowhere.toml cannot be read"),
         ({"municipalities": [" "]}, "municipalities has an empty name"),
         ({"address_types": ["villa", ""]}, "address_types has an empty name"),
+        ({"municipalities": ["Drag\0r"]}, "municipalities has 'Drag.*' in it"),
         ({"profile": "sample-county"}, KEY_VARIABLE),
     ],
 )
@@ -415,7 +431,9 @@ def test_mistakes_are_told_in_one_sentence(
     assert count(mistaken.database, "properties") == 0
 
 
-@pytest.mark.parametrize("given", [{"municipalities": []}, {"refresh": "new"}, {"workers": 0}, {"limit": 0}])
+@pytest.mark.parametrize(
+    "given", [{"municipalities": []}, {"refresh": "new"}, {"workers": 0}, {"limit": 0}, {"stale_after_days": 1e12}]
+)
 def test_parameters_have_bounds(mistaken: World, given: dict[str, Any]) -> None:
     from flows.properties import properties
 

@@ -25,6 +25,7 @@ from pmtiles.reader import MmapSource, Reader
 from flows.serving import serve_all
 from tasks.errors import ConfigurationError
 from tasks.postgres import Database
+from tasks.sample.plots import WRONG_EVERY
 
 BIN = Path(sys.executable).parent
 ROOT = Path(__file__).parents[2]
@@ -200,7 +201,8 @@ def test_a_run_of_a_workflow_fills_a_table_and_a_file(up: Up) -> None:
     done = up.run("prefect", "deployment", "run", "geoetl/sample", "--watch")
     assert done.returncode == 0, done.stdout + done.stderr + up.said()
     made = up.folder / ".landrecords/sample/plots-buffered.gpkg"
-    assert pyogrio.read_info(made, layer="plots")["features"] == 2000
+    wrong = 2000 // WRONG_EVERY
+    assert [pyogrio.read_info(made, layer=name)["features"] for name in ("plots", "invalid")] == [2000 - wrong, wrong]
     counts = json.loads(up.run("landrecords", "status", "geoetl", "--json").stdout)
     assert sum(of["completed"] for of in counts.values()) > 0, counts
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import threading
+import time
 import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -25,7 +26,7 @@ import shapely
 from tasks.errors import ConfigurationError, OutsideUnreachable, StopRequested, TerminalError, TransientError
 from tasks.geo.batches import Batch, Geometries
 from tasks.geo.layouts import UNKNOWN, GeometryField, Layout
-from tasks.geo.nodes import NodeProblem, Work
+from tasks.geo.nodes import BATCH_ROWS, NodeProblem, Work
 from tasks.geo.sinks_postgres import PostgisSink
 from tasks.geo.sources_postgres import PART_PAGES, PostgisSource
 from tasks.geoetl_outside import Doors
@@ -222,7 +223,7 @@ def test_heights_and_measures_come_back(work: Work, url: str) -> None:
 
 @everywhere
 def test_ewkb_in_bytea_is_what_other_programs_read(work: Work, url: str) -> None:
-    load(sink_of(), work, [[plots()][0]])
+    load(sink_of(), work, [plots()])
     cast = (
         "encode(geom, 'hex')"
         if "postgis" not in str(rows_of(url, "SELECT extname FROM pg_extension"))
@@ -347,6 +348,19 @@ def test_a_reader_that_leaves_early_leaves_nothing(work: Work, url: str) -> None
     assert next(batches).rows > 0
     batches.close()  # type: ignore[attr-defined]
     assert rows_of(url, "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'COPY (SELECT%'") == [(0,)]
+
+
+def test_a_reader_that_leaves_when_all_has_come_is_no_error(work: Work, url: str) -> None:
+    """Two batches are waiting, and the word that they were the last."""
+    source = PostgisSource.model_validate({"query": f"SELECT id FROM generate_series(1, {3 * BATCH_ROWS}) AS id"})
+    batches = source.read({}, work)
+    assert next(batches).rows == BATCH_ROWS
+    running = "SELECT 1 FROM pg_stat_activity WHERE query LIKE 'COPY (SELECT%' AND state = 'active'"
+    while rows_of(url, running):
+        time.sleep(0.05)
+    time.sleep(0.1)
+    batches.close()  # type: ignore[attr-defined]
+    assert not [thread for thread in threading.enumerate() if thread.name == "geo-copy"]
 
 
 @everywhere
@@ -530,6 +544,14 @@ def bad(kind: pa.DataType, value: Any) -> Batch:
 def test_values_postgres_cannot_hold_are_named(batch: Batch, message: str) -> None:
     with pytest.raises(TerminalError, match=message):
         sink_of().packed(batch)
+
+
+@pytest.mark.parametrize("broken", [b"", b"\x01\x02", bytes(30)])
+def test_wkb_that_is_none_is_named(broken: bytes) -> None:
+    layout = Layout(pa.schema([]), GeometryField("g", UNKNOWN, "EPSG:4326"))
+    wkb = pa.array([shapely.Point(1, 2).wkb, None, broken])
+    with pytest.raises(TerminalError, match="geometry of row 3 of the batch is no WKB"):
+        sink_of().packed(Batch(layout, (), Geometries(wkb=wkb), 3))
 
 
 @pytest.mark.parametrize(

@@ -535,7 +535,7 @@ def test_other_formats_take_the_place_of_the_first(loaded: Database, local: Loca
 
 def test_nothing_loaded_is_nothing_to_export(database: Database, local: LocalStore) -> None:
     sight(database, "s", ["a"], source="boligsiden", municipality="København", address_type="villa")
-    assert export_orders(database, local, "boligsiden") == []
+    assert export_orders(database, local, "boligsiden", BOTH) == []
 
 
 def test_a_manifest_that_says_nothing_counts_as_none(loaded: Database, local: LocalStore, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import threading
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -15,7 +16,7 @@ from tasks import workloads
 from tasks.checkpoints import Queue
 from tasks.errors import OutsideUnreachable
 from tasks.postgres import Database, migrate
-from tasks.register_changes import Missed, change_report, changes, forget_search, mark_vanished, sight, sighted
+from tasks.register_changes import Missed, change_report, forget_search, mark_vanished, sight, sighted
 from tasks.register_loading import COLUMNS, Fetched, Loader
 from tasks.register_rows import RegisterReader
 from tasks.register_staging import _changed, _statement, _update, prepare, stage
@@ -29,6 +30,7 @@ from tests.fakes.register_client import (
     DANISH,
     Bodies,
     body_of,
+    changes,
     differences,
     fetch_again,
     find,
@@ -192,7 +194,7 @@ def test_exactly_what_changed_is_written_and_reported(database: Database, office
         assert ("main_buildings.year_renovated" in fields) == ("renovated" in events)
         assert ("cases.current_price" in fields) == ("repriced" in events)
         assert found[item].address
-    priced = list(changes(database, "second", kinds=["price"]))
+    priced = changes(database, "second", kinds=["price"])
     assert {change.property_id for change in priced} == {item for item, events in truth.items() if "repriced" in events}
     assert {(change.old_price or 0) - (change.new_price or 0) for change in priced} <= {50_000, 100_000}
     report = change_report(database, "second")
@@ -496,19 +498,18 @@ def test_a_crash_in_the_middle_leaves_all_or_nothing_of_an_answer(own_postgres: 
     find(database, ids)
     loader, queue = Loader(DANISH), Queue(database, workloads.PROPERTIES, run_id="run")
     answer_of = body_of(office)
-    for _ in range(3):
+
+    def crash() -> None:
+        own_postgres.stop(signal.SIGKILL)
+        own_postgres.start()
+
+    for number in range(3):
         with queue.claim(50, columns=COLUMNS) as page:
-            crash = threading.Timer(0.01, lambda: own_postgres.stop(9)) if _ == 1 else None
             fetched = [Fetched(row["id"], answer_of(row["id"])) for row in page.rows]
-            if crash is None:
-                loader.load(page, fetched)
-                continue
-            restart = threading.Timer(0.6, own_postgres.start)
-            for timer in (crash, restart):
-                timer.start()
+            crashing = threading.Timer(0.01, crash) if number == 1 else threading.Timer(0, lambda: None)
+            crashing.start()
             loader.load(page, fetched)
-            for timer in (crash, restart):
-                timer.join()
+            crashing.join()
     database.rows("UPDATE properties SET lease_until = now() - interval '1 s' WHERE status = 'in_progress'")
     load_all(database, answer_of, loader=loader)
     assert differences(database, truth_of(land, ids)) == []
@@ -534,7 +535,7 @@ def test_sightings_are_noted_once_and_make_rows_once(database: Database) -> None
 
 
 def vanish(database: Database, search: str, run: str, *, of: str = "villa") -> Missed:
-    return mark_vanished(database, search, run, source="boligsiden", municipalities=["København"], address_types=[of])
+    return mark_vanished(database, search, run, source="boligsiden", municipality="København", address_type=of)
 
 
 def test_what_vanished_and_returned_is_the_truth(database: Database, office: RegisterOffice, land: Land) -> None:

@@ -6,6 +6,8 @@ import datetime as dt
 import json
 import re
 import sqlite3
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,8 @@ from tasks.errors import ConfigurationError
 from tasks.geo.definition import Workflow
 from tasks.geo.parameters import Unfit, placed
 from tasks.geo.reading import load_workflow
-from tasks.geo.workflow_schema import FILE, text, workflow_schema
+from tasks.geo.template_files import workflow_source
+from tasks.geo.workflow_schema import workflow_schema
 from tasks.geo.workflow_text import parsed
 
 WORKFLOW = """
@@ -173,11 +176,19 @@ def test_no_text_breaks_out_of_sql(value: str) -> None:
         database.close()
 
 
+@pytest.mark.parametrize("given", ["no-such", "~nobody-here/w", "a\0b", "x" * 5000])
+def test_a_workflow_that_is_not_there_is_told(given: str) -> None:
+    with pytest.raises(ConfigurationError, match=r"no template|no path that can be used"):
+        workflow_source(given)
+
+
 # --- the schema ---
 
 
-def test_the_schema_file_is_in_step_with_the_nodes() -> None:
-    assert FILE.read_text("utf-8") == text(), "run: python -m tasks.geo.workflow_schema"
+def test_the_schema_is_printed_for_editors() -> None:
+    command = [sys.executable, "-m", "tasks.geo.workflow_schema"]
+    printed = subprocess.run(command, capture_output=True, check=True, timeout=60).stdout
+    assert json.loads(printed) == workflow_schema()
 
 
 def test_the_schema_knows_right_from_wrong() -> None:

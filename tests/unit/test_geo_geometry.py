@@ -326,7 +326,7 @@ def test_empty_batches_mixtures_and_nothing_at_all(node: Any, tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("node", NODES_OF_SHAPES, ids=lambda n: n.type)
-def test_tables_and_broken_bytes_are_told_apart(node: Any) -> None:
+def test_tables_are_refused(node: Any) -> None:
     table = batch_of([]).layout.__class__(pa.schema([("id", pa.int64())]))
     with pytest.raises(NodeProblem, match="no geometry"):
         node.layouts({"input": table})
@@ -347,7 +347,9 @@ def test_kinds_are_kept_where_they_are_certain() -> None:
     assert [kind(Buffer(distance=1), k) for k in ("Point", "Polygon", "MultiPolygon", UNKNOWN)] == ["Polygon"] * 2 + [
         UNKNOWN
     ] * 2
-    assert kind(Buffer(distance=-1), "Polygon") == UNKNOWN
+    assert [kind(Buffer(distance=distance), "Polygon") for distance in (-1, 0)] == [UNKNOWN] * 2
+    touching = batch_of(["POLYGON ((0 0, 1 1, 2 0, 2 2, 1 1, 0 2, 0 0))"], kind="Polygon")
+    assert Buffer(distance=0).apply(touching).shapes[0].geom_type == "MultiPolygon"
     assert [kind(Explode(), k) for k in ("MultiPolygon", "Polygon", UNKNOWN)] == ["Polygon", "Polygon", UNKNOWN]
     assert kind(Simplify(tolerance=1), "Polygon") == "Polygon"
     assert kind(Simplify(tolerance=1, preserve_topology=False), "Polygon") == UNKNOWN
