@@ -48,11 +48,13 @@ demo: setup
 	@.venv/bin/landrecords demo $(ARGS)
 
 # Three at a time on two cores, since most tests wait for something, the long ones of faults first; then those that judge
-# timing, with nobody beside them. Code 5: ARGS selected none of these.
+# timing, with nobody beside them; both always, so that one run tells every failure. Code 5: ARGS selected none of these.
 test: setup
 	@$(if $(filter skip,$(SYSTEM)),:,sh infra/bootstrap.sh --tests)
-	@$(PYTEST) -n 3 --dist loadfile --no-loadscope-reorder -m "not alone" --cov-report= $(ARGS) || [ $$? -eq 5 ]
-	@$(PYTEST) -m alone --cov-append --cov-report=term $(ARGS) || [ $$? -eq 5 ]
+	@failed=0; \
+	$(PYTEST) -n 3 --dist loadfile --no-loadscope-reorder -m "not alone" --cov-report= $(ARGS) || [ $$? -eq 5 ] || failed=1; \
+	$(PYTEST) -m alone --cov-append --cov-report=term $(ARGS) || [ $$? -eq 5 ] || failed=1; \
+	exit $$failed
 
 # .pre-commit-config.yaml runs these five by name.
 lint: lint-style lint-format lint-types lint-floors lint-lock
