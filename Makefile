@@ -18,10 +18,10 @@ endif
 
 help: ## this list
 	@echo "make demo     sets everything up and runs the documents job on a sample portal: start here"
-	@echo "make up       the server, the sample portal and the deployment, until Ctrl-C"
+	@echo "make up       the Prefect server, the sample servers and their deployments, until Ctrl-C"
 	@echo "make setup    .venv from the hashed lock, and the system packages (SYSTEM=skip: without those)"
 	@echo "make test     the tests, with coverage (ARGS='-k pacing': some of them)"
-	@echo "make lint     ruff, mypy, the floors of DESIGN, the lock against pyproject.toml"
+	@echo "make lint     ruff, mypy, the floors of ARCHITECTURE.md, the lock against pyproject.toml"
 	@echo "make bench    the benchmarks, one after another (ONLY=pacing: some of them)"
 	@echo "make lock     requirements.txt anew after a change of pyproject.toml (UPGRADE=1: newest versions)"
 	@echo "make clean    removes .venv and every cache; keeps .landrecords, which holds your data"
@@ -92,6 +92,6 @@ lock: setup
 	@$(PYTHON) infra/lock.py check
 
 clean:
-	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .grimp_cache .hypothesis
 	rm -f .coverage .coverage.*
 	find flows tasks tests infra -name __pycache__ -type d -prune -exec rm -rf {} +

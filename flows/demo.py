@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import sys
 import threading
 from collections.abc import Iterator
@@ -110,7 +111,7 @@ def _show(console: Console, settings: Settings, report: RunReport, requests: int
     if not sum(report.counts.values()):
         counts = workloads.status_counts(open_database(settings), workloads.workload("documents"))
         done = ", ".join(f"{n:,} {status}" for status, n in counts["download"].items() if n)
-        console.print(f"Nothing was fetched again: earlier runs settled every document ({done}).")
+        console.print(f"Nothing was fetched again: earlier runs settled every document ({done}).", soft_wrap=True)
 
 
 def _lines(report: RunReport, requests: int) -> Iterator[tuple[str, str]]:
@@ -123,6 +124,7 @@ def _lines(report: RunReport, requests: int) -> Iterator[tuple[str, str]]:
     if report.bytes_in:
         yield "downloaded", size(report.bytes_in)
         yield "stored", size(report.bytes_out)
+    if report.bytes_in > report.bytes_out:  # less came than was stored where an earlier run was interrupted
         yield "saved", f"{size(report.bytes_in - report.bytes_out)}, {1 - report.bytes_out / report.bytes_in:.0%}"
     yield "requests to the portal", f"{requests:,}"
     yield "time", duration(report.seconds)
@@ -135,12 +137,13 @@ def _show_where(console: Console, settings: Settings, report: RunReport, api: st
 
     page = f"runs/flow-run/{report.run_id}"
     here = f"{api.removesuffix('/api')}/{page}"
-    again = f"landrecords up, then http://127.0.0.1:{DEFAULT_PORT}/{page}"
+    command = "landrecords" if shutil.which("landrecords") else sys.argv[0]  # `make demo` has no activated .venv
+    again = f"{command} up, then http://127.0.0.1:{DEFAULT_PORT}/{page}"
     places = {
         "documents": settings.store,
         "UI": again if is_of_home(api, settings.home) and not keep else here,
-        "failed ones": "landrecords failed documents",
-        "run again": "landrecords demo",
+        "failed ones": f"{command} failed documents",
+        "run again": f"{command} demo",
     }
     for name, place in places.items():
         console.print(f"{name:<12} {place}", soft_wrap=True, highlight=False, markup=False)

@@ -20,6 +20,7 @@ from tasks.dial import dialled, limit_pages, read_rate
 from tasks.documents import download_page, optimise_page, upload_page
 from tasks.documents_tools import STEPS, Job, Toolbox, check_portal, opened_toolbox
 from tasks.documents_work import Agenda, closing_report, estimate, load, prepare
+from tasks.ghostscript import find_ghostscript
 from tasks.pacing import host_of
 from tasks.pipeline import PageResult, run_pages, threads_needed
 from tasks.postgres import open_database
@@ -71,6 +72,8 @@ def documents(
     settings, profile = load_settings(), profile or profile_of_block
     chosen = stage_filter(stage, books=books, types=types, priorities=priorities, file=settings.stages)
     portal = check_portal(portal_url, profile)
+    if optimise and not dry_run:
+        find_ghostscript()  # told now rather than after the first documents have come
     database = open_database(settings, size=DATABASE_CONNECTIONS)
     if index is not None:
         load(database, index, portal, settings.home)

@@ -23,7 +23,7 @@ from tasks.geoetl import run_workflow
 from tasks.geoetl_outside import Doors
 from tasks.geoetl_records import RunRecords, RunRow, Trigger, end_killed
 from tasks.geoetl_tools import Request, Runner, opened_toolbox, roots_of
-from tasks.geoetl_work import closing_report, estimate, origin_of, told
+from tasks.geoetl_work import Before, before_of, closing_report, estimate, told
 from tasks.pipeline import threads_needed
 from tasks.postgres import open_database
 from tasks.records import RunReport
@@ -63,11 +63,11 @@ def geoetl(
     given = {"dry_run": dry_run, "runner": runner, "resumed_from": resume_run_id}
     with closing(database), reported("geoetl", database, (GEOETL_NODES,), given) as run:
         end_killed(database)
-        origin, values = run.run_id, dict(parameters or {})
-        if resume_run_id is not None:
-            origin, before = origin_of(database, resume_run_id)
-            values = values or before
         definition = load_workflow(workflow_source(workflow))
+        before = Before(run.run_id, {}, runner)
+        if resume_run_id is not None:
+            before = before_of(database, resume_run_id, definition.id)
+        origin, values = before.origin, dict(parameters or before.parameters)
         doors = Doors(database.url, settings.store, roots_of(roots, base), base)
         checked = check(definition, values, doors)
         checked.require()
@@ -75,7 +75,7 @@ def geoetl(
             return publish(run, run.empty_report(dry_run=True, estimate=estimate(database, checked)))
         resumed = None if origin == run.run_id else origin
         records = RunRecords(database, RunRow(run.run_id, definition, values, runner, trigger, tenant, resumed))
-        request = Request(run.run_id, origin, checked, runner, memory_mb, threads)
+        request = Request(run.run_id, origin, checked, runner, before.runner != "threads", memory_mb, threads)
         with opened_toolbox(request, settings, doors, records, run.tally) as tools:
             records.begin()
             try:

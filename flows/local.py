@@ -74,8 +74,15 @@ def quick_clients(api_url: str, home: Path) -> dict[Any, str]:
 
 
 def refuse_away(configured: str | None) -> None:
-    """Raises OutsideUnreachable for an API on another machine, which cannot be started from here."""
-    if configured and urlsplit(configured).hostname not in {"127.0.0.1", "localhost", "::1"}:
+    """Raises OutsideUnreachable for an API on another machine, which cannot be started from here, and
+    ConfigurationError for what is no address."""
+    try:
+        parts = urlsplit(configured or "")
+        host, _ = parts.hostname, parts.port
+    except ValueError as exc:
+        remedy = "give it like http://127.0.0.1:4200/api, or unset it"
+        raise ConfigurationError(f"PREFECT_API_URL is no address ({exc}); {remedy}.") from exc
+    if configured and host not in {"127.0.0.1", "localhost", "::1"}:
         raise OutsideUnreachable(
             f"the Prefect API {configured} does not answer; start it, or unset PREFECT_API_URL for a local one."
         )
@@ -168,7 +175,9 @@ _reserved: list[int] = []
 def _reserve(port: int) -> None:
     """The server listens seconds after its port was found free: meanwhile no other home may choose it, or it
     would take the other's server for its own. Raises OSError when one has. The lock ends with this process."""
-    file = os.open(Path(tempfile.gettempdir(), f"landrecords-port-{port}"), os.O_RDONLY | os.O_CREAT, 0o644)
+    path = Path(tempfile.gettempdir(), f"landrecords-port-{port}")
+    # another user's file may be opened, but not with O_CREAT in a folder of everybody's (fs.protected_regular)
+    file = os.open(path, os.O_RDONLY if path.exists() else os.O_RDONLY | os.O_CREAT, 0o644)
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:

@@ -5,7 +5,7 @@ Killed at any moment, the next run goes on where this one stopped: searches keep
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from datetime import timedelta
 from typing import Annotated, Literal, cast
@@ -34,6 +34,7 @@ from tasks.properties_work import (
     fetch_again,
     page_size,
     queries_a_page,
+    search_further,
 )
 from tasks.records import RunReport
 from tasks.register_exports import Format, export_orders
@@ -121,7 +122,7 @@ def properties(
                 tools.store.check()
             with dialled(tools.clock, requested=requests_per_second, default=default):
                 searches = begin(tools)
-                for page in search(tools):
+                for page in search(tools, searches):
                     run.page_done(page.number, page.counts)
                 ended = end_searches(run, tools, searches)
                 fetch_again(tools, refresh, age)
@@ -145,18 +146,21 @@ def _words(name: str, given: list[str]) -> tuple[str, ...]:
     return words
 
 
-def search(tools: Toolbox) -> Iterator[PageResult]:
+def search(tools: Toolbox, searches: Sequence[str]) -> Iterator[PageResult]:
     """Walk the queries of the run's searches, the parts they are divided into, and those that are due again."""
-    if tools.job.on_market_only:
+    if not searches:
         return
     tag = f"api-{tools.clock.host}"
     limit_pages(tag)
     tools.queries.release_dead()
     orders = Orders(tools.queries, tools.job.queries(), Tally([""]), queries_a_page)
-    for page in rounds(tools, search_page.with_options(tags={tag}), orders):
-        yield page
-        if tools.is_enough_found():
-            return
+    more = True
+    while more and not tools.stop.is_set():
+        for page in rounds(tools, search_page.with_options(tags={tag}), orders):
+            yield page
+            if tools.is_enough_found():
+                return
+        more = search_further(tools, searches)
 
 
 def crawl(tools: Toolbox) -> Iterator[PageResult]:

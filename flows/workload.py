@@ -16,6 +16,7 @@ from types import FrameType
 from typing import Any, Generic, ParamSpec, TypeVar
 
 from prefect import Flow
+from prefect.exceptions import ParameterTypeError
 from pydantic import SecretStr
 
 from flows.blocks import refuse_password
@@ -50,11 +51,18 @@ class Workload(Flow[P, R], Generic[P, R]):
     """A flow that, called as a plain function, finds or starts the Prefect server it needs."""
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Run the flow. Deployments do not pass here: their worker has its server already."""
+        """Run the flow. Deployments do not pass here: their worker has its server already.
+
+        A mistake or an error raised on purpose comes without the sixty lines of Prefect's inside: its sentence says
+        everything.
+        """
         for address in _addresses([args, kwargs]):
             refuse_password(address)
         with terminable(), prefect_api(load_settings()):
-            return super().__call__(*args, **_veiled(self.fn, kwargs))
+            try:
+                return super().__call__(*args, **_veiled(self.fn, kwargs))
+            except (LandrecordsError, ParameterTypeError) as exc:
+                raise exc.with_traceback(None) from None
 
 
 _ADDRESS = re.compile(r"\w[\w+.-]*://[^\s\"']+")

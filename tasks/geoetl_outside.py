@@ -38,14 +38,13 @@ class Doors:
         return found
 
     def writable(self, path: str) -> Path:
-        """A local file to make, its folder there. Raises ConfigurationError outside the allowed folders."""
+        """A local file to make; its folder may be missing. Raises ConfigurationError outside the allowed folders."""
         found = self._allowed(path)
         if found.is_dir():
             raise ConfigurationError(f"{found} is a folder; give the path of a file in it.")
-        try:
-            found.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as exc:
-            raise ConfigurationError(f"{found.parent} cannot be made ({exc.strerror}); choose another folder.") from exc
+        there = next(folder for folder in found.parents if os.access(folder, os.F_OK))
+        if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+            raise ConfigurationError(f"Nothing can be made in {there}; choose another folder.")
         return found
 
     def _allowed(self, path: str) -> Path:
@@ -73,6 +72,8 @@ class Doors:
 
 def resolved(base: Path, path: str) -> Path:
     """The path, absolute and without symbolic links. Raises ConfigurationError for one that cannot be."""
+    if path.startswith("/vsi"):
+        raise ConfigurationError(f"{path!r} is an address of GDAL's; give the path of a file.")
     try:
         return (base / Path(path).expanduser()).resolve()
     except (OSError, RuntimeError, ValueError) as exc:  # a loop of links, an unknown ~user, a NUL

@@ -20,7 +20,7 @@ from tasks.records import Status
 
 Trigger = Literal["manual", "scheduled", "api", "event"]
 
-_PASSWORD = re.compile(r"(://[^/@\s:]*):[^@\s]*@")
+_PASSWORD = re.compile(r"(://[^/@\s:]*):\S*@")  # to the last @: a password may have some
 
 STATUS_OF = {
     State.PENDING: Status.PENDING,

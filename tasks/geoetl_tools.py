@@ -11,7 +11,7 @@ from typing import Literal
 
 from tasks.errors import ConfigurationError, LandrecordsError
 from tasks.geo.engine import Engine, Place
-from tasks.geo.nodes import Source
+from tasks.geo.nodes import Sink, Source
 from tasks.geo.outcome import node_states
 from tasks.geo.part_dask import DaskParts
 from tasks.geo.part_processes import PartProcesses
@@ -43,6 +43,7 @@ class Request:
     """What is to be run.
 
     origin     the run whose folder is used: this one, or the first of those that it resumes
+    spread     whether stages are divided as for processes, because the origin's were
     memory_mb  for features under way
     threads    that compute; None: as many as there are processors
     """
@@ -51,6 +52,7 @@ class Request:
     origin: str
     checked: Checked
     runner: Runner = "threads"
+    spread: bool = False
     memory_mb: int = 256
     threads: int | None = None
 
@@ -69,7 +71,7 @@ class Toolbox:
         self.request, self.records, self._tally = request, records, tally
         self.job = Job(request.run_id)
         self.engine = Engine(
-            plan(graph_of(request.checked), spread=request.runner != "threads"),
+            plan(graph_of(request.checked), spread=request.spread),
             outside,
             place,
             memory_bytes=request.memory_mb << 20,
@@ -82,9 +84,10 @@ class Toolbox:
 
     def _progress(self, node: str, features: int, size_bytes: int) -> None:
         """Features that sources gave are the run's items; what sinks wrote are its bytes."""
-        if isinstance(self.engine.graph.nodes[node], Source):
+        kind = self.engine.graph.nodes[node]
+        if isinstance(kind, Source):
             self._tally.add(GEOETL_NODES.name, Status.COMPLETED, items=features, bytes_in=size_bytes)
-        else:
+        elif isinstance(kind, Sink):
             self._tally.add(GEOETL_NODES.name, Status.COMPLETED, items=0, bytes_out=size_bytes)
 
     def _changed(self, stages: Sequence[Stage]) -> None:

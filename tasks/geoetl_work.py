@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
 
@@ -25,7 +25,7 @@ from tasks.geo.plan import plan
 from tasks.geo.run_folders import forget
 from tasks.geo.validation import Checked
 from tasks.geoetl_records import STATUS_OF, lineage_of
-from tasks.geoetl_tools import Toolbox, graph_of
+from tasks.geoetl_tools import Runner, Toolbox, graph_of
 from tasks.patience import patiently
 from tasks.postgres import Database
 from tasks.records import Reason, RunReport, Status
@@ -35,21 +35,39 @@ from tasks.tally import duration, size
 SHOWN_FAILURES = 200
 
 
-def origin_of(database: Database, run_id: str) -> tuple[str, dict[str, Any]]:
-    """The run whose folder a resumed run goes on with, and the parameters it was given.
+@dataclass(frozen=True)
+class Before:
+    """What a resumed run goes on with.
 
-    Raises ConfigurationError for a run that there is not, or that is complete.
+    origin      the run whose folder it uses: the first of those that were resumed
+    parameters  that the run was given
+    runner      of the origin: its stages are divided accordingly, and so are those that are found in its folder
     """
-    query = "SELECT coalesce(resumed_from, id), status::text, parameters FROM geoetl_workflow_runs WHERE id = %s"
+
+    origin: str
+    parameters: dict[str, Any]
+    runner: Runner
+
+
+def before_of(database: Database, run_id: str, workflow_id: str) -> Before:
+    """Raises ConfigurationError for a run that there is not, that is complete, or of another workflow."""
+    query = (
+        "SELECT origin.id, run.parameters, origin.runner, run.workflow_id, run.status::text,"
+        " EXISTS (SELECT FROM geoetl_node_runs WHERE run_id = run.id AND status IN ('failed', 'timeout'))"
+        " FROM geoetl_workflow_runs AS run"
+        " JOIN geoetl_workflow_runs AS origin ON origin.id = coalesce(run.resumed_from, run.id) WHERE run.id = %s"
+    )
     found = database.rows(query, (run_id,))
     if not found:
         raise ConfigurationError(
             f"There is no run {run_id} to resume; `landrecords failed geoetl` lists those there are."
         )
-    origin, status, parameters = found[0]
-    if status == State.COMPLETED:
+    origin, parameters, runner, of_workflow, status, some_failed = found[0]
+    if of_workflow != workflow_id:
+        raise ConfigurationError(f"Run {run_id} is of workflow {of_workflow}, not {workflow_id}; resume it with that.")
+    if status == State.COMPLETED and not some_failed:
         raise ConfigurationError(f"Run {run_id} is complete: there is nothing to resume; start a new run.")
-    return origin, parameters
+    return Before(origin, parameters, runner)
 
 
 def estimate(database: Database, checked: Checked) -> dict[str, Any]:
@@ -95,8 +113,9 @@ def closing_report(run: Run, tools: Toolbox, failure: BaseException | None) -> R
     error = message_of(failure) if failure else None
     for write in (
         partial(tools.records.nodes, states),
-        partial(tools.records.lineage, lineage_of(tools.engine, states)),
         partial(tools.records.end, ended, error, peak_mb),
+        # last: a run that is told to end may have no time left to hash its files
+        lambda: tools.records.lineage(lineage_of(tools.engine, states)),
     ):
         patiently(write, DATABASE_PATIENCE_S)
     if ended == State.COMPLETED and not tools.engine.record.failures:
@@ -108,9 +127,10 @@ def closing_report(run: Run, tools: Toolbox, failure: BaseException | None) -> R
 def _run_state(states: Sequence[NodeState], failure: BaseException | None) -> State:
     if failure is None:
         return State.COMPLETED
-    if not isinstance(failure, NodeFailed):
-        return State.CANCELLED if isinstance(failure, StopRequested | KeyboardInterrupt | SystemExit) else State.FAILED
-    return State.TIMEOUT if any(state.state == State.TIMEOUT for state in states) else State.FAILED
+    if isinstance(failure, NodeFailed):
+        return next((state.state for state in states if state.node == failure.node), State.FAILED)
+    ended = isinstance(failure, StopRequested) or not isinstance(failure, Exception)  # Prefect's signals are none
+    return State.CANCELLED if ended else State.FAILED
 
 
 def run_report(run: Run, tools: Toolbox, states: Sequence[NodeState], peak_mb: float) -> RunReport:

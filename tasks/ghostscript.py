@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from tasks.errors import ItemError, TransientError
+from tasks.errors import ConfigurationError, ItemError, TransientError
 from tasks.ghostscript_process import IMAGE_DPI, Ghostscript, Version, find_ghostscript, run
 from tasks.partials import disk
 from tasks.pdf_facts import PdfFacts
@@ -137,8 +138,11 @@ def changed(before: PdfFacts, after: PdfFacts) -> str | None:
 
 
 def tool_versions(workers: PdfWorkers) -> dict[str, str]:
-    """Versions of ghostscript, pikepdf, qpdf and img2pdf, for provenance. Raises ConfigurationError."""
-    return {"ghostscript": find_ghostscript().version, **workers.versions()}
+    """Versions of pikepdf, qpdf and img2pdf, and of ghostscript where there is one, for provenance."""
+    versions = workers.versions()
+    with suppress(ConfigurationError):
+        versions["ghostscript"] = find_ghostscript().version
+    return versions
 
 
 @dataclass(frozen=True, slots=True)

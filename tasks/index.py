@@ -22,6 +22,7 @@ from tasks.errors import ConfigurationError, OutsideUnreachable
 from tasks.index_columns import COLUMNS, nearest, source_name
 from tasks.index_files import Batch, open_index
 from tasks.index_layout import Layout, count_known
+from tasks.partials import disk
 from tasks.postgres import Cursor, Database, sql_text
 
 MOST_BAD_LINES_KEPT = 1000
@@ -259,13 +260,13 @@ class _BadLines:
         if len(self.kept) < MOST_BAD_LINES_KEPT:
             self.kept.append(BadLine(line, column, message))
         if self._path is not None:
-            self._write(line, column, message)
+            with disk(self._path.parent):
+                self._write(self._path, line, column, message)
 
-    def _write(self, line: int, column: str, message: str) -> None:
+    def _write(self, path: Path, line: int, column: str, message: str) -> None:
         if self._file is None:
-            assert self._path is not None  # noqa: S101 - asked by add
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = self._path.open("w", newline="", encoding="utf-8")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = path.open("w", newline="", encoding="utf-8")
             self._writer = csv.writer(self._file)
             self._writer.writerow(["line", "column", "message"])
         self._writer.writerow([line, column, message])

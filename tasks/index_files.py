@@ -11,6 +11,7 @@ import contextlib
 import csv
 import io
 import itertools
+import os
 import warnings
 import zipfile
 import zlib
@@ -46,13 +47,16 @@ def open_index(
     """
     with contextlib.ExitStack() as stack:
         try:
-            file = stack.enter_context(path.open("rb"))
+            there = Path(os.path.expanduser(path))  # noqa: PTH111 - Path's own raises for an unknown ~user
+            file = stack.enter_context(there.open("rb"))
+            magic = file.read(8)
+            file.seek(0)
         except OSError as exc:
             raise ConfigurationError(f"{path} cannot be read ({exc.strerror}); correct the path.") from exc
-        magic = file.read(8)
-        file.seek(0)
         if magic.startswith(b"\xd0\xcf\x11\xe0"):
-            raise ConfigurationError(f"{path.name} is an old .xls workbook; save it as .xlsx or .csv.")
+            raise ConfigurationError(
+                f"{path.name} is an old .xls workbook or has a password; save it as .xlsx or .csv without one."
+            )
         try:  # rows are read while the caller works, so what the file holds wrong shows up at the yield
             if magic.startswith(b"PK\x03\x04"):
                 yield _workbook(path, file, stack, report)
@@ -76,8 +80,8 @@ def _delimited(
     # newline="": line ends inside quoted fields are data. A CR alone ends a line too (old Mac exports).
     text = io.TextIOWrapper(file, encoding=encoding, errors="surrogateescape", newline="")
     lines = _Lines(stack.enter_context(text))
-    delimiter = _delimiter(path, lines, count_known)
     try:
+        delimiter = _delimiter(path, lines, count_known)
         header = next(csv.reader(lines, delimiter=delimiter))
     except csv.Error as exc:
         raise ConfigurationError(f"the first line of {path.name} cannot be read ({exc}); correct it.") from exc
@@ -234,7 +238,7 @@ def _workbook(
         warnings.simplefilter("ignore")  # styles and drop-downs openpyxl does not know; only values are read
         try:
             book = openpyxl.load_workbook(file, read_only=True, data_only=True, keep_links=False)
-        except (KeyError, ValueError, OSError) as exc:
+        except (KeyError, ValueError, OSError, AttributeError) as exc:  # AttributeError: charts alone (openpyxl 3.1)
             raise ConfigurationError(
                 f"{path.name} is not an .xlsx workbook ({exc}); save it as .xlsx or .csv."
             ) from exc

@@ -55,8 +55,9 @@ def find_sites(tools: Toolbox) -> Found:
         found.sites += [site for name in names if pilot and (site := parse_site(pilot, name))]
     missing = sorted(wanted - {site.site_id for site in found.sites})
     if missing:
+        seen = ", as far as it could be listed" if found.refused else ""
         raise ConfigurationError(
-            f"there is no folder of site {', '.join(missing)} below {root or '/'}; correct `sites`."
+            f"there is no folder of site {', '.join(missing)} below {root or '/'}{seen}; correct `sites`."
         )
     found.sites = sorted((s for s in found.sites if not wanted or s.site_id in wanted), key=lambda site: site.path)
     _note(tools, found.sites)

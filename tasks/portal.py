@@ -38,8 +38,6 @@ from tasks.records import Reason
 
 __all__ = ["Adapter", "Located", "PortalProfile", "adapter_for", "load_profile", "mismatch"]
 
-"""Reason of rows whose book the profile leaves out (books 3972 and later in this county)."""
-
 
 class FetchedPage(Protocol):
     """What an adapter needs of a page: its address after redirects and its HTML."""

@@ -93,6 +93,12 @@ class BookRange(_Model):
     first: int = Field(ge=1)
     last: int | None = Field(default=None, ge=1, description="unset: all later books")
 
+    @model_validator(mode="after")
+    def _in_order(self) -> BookRange:
+        if self.last is not None and self.last < self.first:
+            raise ValueError(f"last is {self.last}, before first, which is {self.first}")
+        return self
+
     def holds(self, book: int) -> bool:
         """Whether `book` lies in this range."""
         return self.first <= book and (self.last is None or book <= self.last)

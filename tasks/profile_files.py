@@ -27,7 +27,7 @@ def read_profile(path: Path, kind: str, others: str) -> dict[str, Any]:
         given = tomllib.loads(text) if path.suffix == ".toml" else json.loads(text)
     except OSError as exc:
         raise ConfigurationError(f"{kind} {path} cannot be read ({exc.strerror}); give another.") from exc
-    except (ValueError, RecursionError) as exc:  # TOML, JSON and UTF-8 errors alike
+    except (ValueError, RuntimeError) as exc:  # TOML, JSON, UTF-8, nesting; a ~user whom nobody knows
         raise ConfigurationError(f"{kind} {path} is not valid {path.suffix[1:].upper()} ({exc}); correct it.") from exc
     if not isinstance(given, dict):
         raise ConfigurationError(f"{kind} {path} is no object; give one with the names of a profile.")

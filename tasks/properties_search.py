@@ -23,8 +23,8 @@ from tasks.register_searches import divide_query, note_progress
 PAGE_TRIES = 4
 """Times a page of a search is asked for before its query waits for another attempt."""
 
-PAUSE_S = 0.5
-"""Before pages that failed are asked for again; doubles each time."""
+PAUSE_S, LONGEST_PAUSE_S = 0.5, 8.0
+"""Before pages that failed are asked for again; doubles each time. Where a 429 says when, the clock sees to that."""
 
 BARREN_PASSES = 2
 MOST_PASSES = 8
@@ -59,7 +59,9 @@ class Walk:
         except ItemError as exc:
             self._page.settle(outcome_of(self._row["id"], exc))
             return
-        parts = divide(self._profile, self._filters, self._row["total"], self._seen) if self._is_over_cap() else []
+        parts: list[Filters] = []
+        if self._is_over_cap() and not self._is_unheeded():
+            parts = divide(self._profile, self._filters, self._row["total"], self._seen)
         if parts:
             patiently(lambda: self._divide(parts), DATABASE_PATIENCE_S)
         else:
@@ -74,23 +76,30 @@ class Walk:
             return
         if 1 not in self._row["pages_done"]:
             self._take([1])  # it says how many there are
-        while todo := set(range(1, pages_of(self._search, self._row["total"]) + 1)) - set(self._row["pages_done"]):
+        while not self._is_unheeded() and (todo := self._pages() - set(self._row["pages_done"])):
             self._take(sorted(todo))
 
+    def _pages(self) -> set[int]:
+        return set(range(1, pages_of(self._search, self._row["total"]) + 1))
+
     def _follow(self) -> None:
-        """A cursor that an earlier attempt kept may be void by now: then the pass begins again."""
-        resumed = self._row["cursor"] is not None
+        """Until there is no cursor, or one that was followed before: some registers never stop giving the last.
+
+        A cursor that an earlier attempt kept may be void by now: then the pass begins again.
+        """
+        followed: set[PageName] = set()
         while True:
+            cursor = self._row["cursor"]
+            followed.add(cursor)
             try:
-                self._take([self._row["cursor"]])
+                self._take([cursor])
             except ItemError as exc:
-                if not resumed or isinstance(exc, TransientError):
+                if cursor is None or len(followed) > 1 or isinstance(exc, TransientError):
                     raise
                 self._row["cursor"] = None
             else:
-                if self._row["cursor"] is None:
+                if self._row["cursor"] in {None, *followed}:
                     return
-            resumed = False
 
     def _is_short(self) -> bool:
         """Whether another pass may find more."""
@@ -113,6 +122,12 @@ class Walk:
     def _is_over_cap(self) -> bool:
         return is_over_cap(self._search, self._row["total"])
 
+    def _is_unheeded(self) -> bool:
+        """Whether it has no fewer hits than the query it is a part of: the register does not heed the filter, and
+        would deliver the same hits for ever smaller parts."""
+        around = self._row["total_around"]
+        return self._is_over_cap() and around is not None and self._row["total"] >= around
+
     # --- pages ---
 
     def _take(self, pages: Collection[PageName]) -> None:
@@ -125,7 +140,8 @@ class Walk:
                 tries[name] += not isinstance(error, RateLimited)
                 if not isinstance(error, TransientError | RateLimited) or tries[name] >= PAGE_TRIES:
                     raise self._told(name, error)
-            todo, pause_s = list(failed), max(min(PAUSE_S, self._tools.job.backoff_s), 2 * pause_s)
+            first_s = min(PAUSE_S, self._tools.job.backoff_s)
+            todo, pause_s = list(failed), min(LONGEST_PAUSE_S, max(first_s, 2 * pause_s))
 
     def _ask(self, pages: Collection[PageName]) -> Iterator[tuple[PageName, ItemError]]:
         """Ask for pages side by side, note what comes; yields those that failed."""

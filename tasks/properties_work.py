@@ -24,7 +24,7 @@ from tasks.records import RunReport, Status
 from tasks.register_changes import change_report
 from tasks.register_requests import read_hits, search_url
 from tasks.register_search import is_over_cap, label, pages_of
-from tasks.register_searches import SearchEnd, begin_searches, end_search
+from tasks.register_searches import SearchEnd, begin_searches, divide_further, end_search
 from tasks.register_summary import picture, summary_table
 from tasks.reporting import PREFECT_AWAY, Run, publish
 from tasks.tally import duration
@@ -60,6 +60,12 @@ def begin(tools: Toolbox) -> list[str]:
     if job.on_market_only:
         return []
     return begin_searches(tools.database, job.profile.source, job.municipalities, job.address_types)
+
+
+def search_further(tools: Toolbox, searches: Sequence[str]) -> bool:
+    """Whether searches whose queries are all over have new ones: parts of what their first parts had not all of."""
+    calls = [partial(divide_further, tools.database, tools.job.profile, search_id) for search_id in searches]
+    return bool(sum(patiently(call, DATABASE_PATIENCE_S) for call in calls))
 
 
 def fetch_again(tools: Toolbox, refresh: Refresh, age: timedelta) -> int:

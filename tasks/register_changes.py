@@ -6,6 +6,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from tasks.errors import ConfigurationError
 from tasks.postgres import Database, sql_text
 
 KINDS = ("new", "changed", "price", "vanished", "returned")
@@ -32,7 +33,8 @@ def sight(
 
     search_id  names the whole search, over all its pages and queries; one that goes on after a crash keeps it
     query_id   which of its queries
-    Naming an id again changes nothing, so shifting pages and divided searches may overlap.
+    Naming an id again changes nothing, so shifting pages and divided searches may overlap. Raises ConfigurationError
+    where another register has an id: the table holds each once.
     """
     arguments = {
         "search_id": search_id,
@@ -42,7 +44,13 @@ def sight(
         "municipality": municipality,
         "address_type": address_type,
     }
-    return Sighted(*database.rows(sql_text("properties_sight"), arguments)[0])
+    distinct, new, other = database.rows(sql_text("properties_sight"), arguments)[0]
+    if other is not None:
+        raise ConfigurationError(
+            f"the register {other} has loaded properties with ids of {source}; give the profile an id_prefix, or the"
+            " same source."
+        )
+    return Sighted(distinct, new)
 
 
 def sighted(database: Database, search_id: str, query_id: int | None = None) -> int:
@@ -74,9 +82,11 @@ def mark_vanished(
     source: str,
     municipality: str,
     address_type: str,
+    whole: bool = True,
 ) -> Missed:
-    """Mark what the search did not name of its municipality and type. Only for a search that was whole: one that
-    fell short of its total would call vanished what it did not reach.
+    """Mark what the search did not name of its municipality and type, and no longer what it named.
+
+    whole  whether it reached its total: one that fell short would call vanished what it did not reach
 
     Raises OutsideUnreachable, also where it and a loading page waited for each other; try it again.
     """
@@ -86,6 +96,7 @@ def mark_vanished(
         "source": source,
         "municipality": municipality,
         "address_type": address_type,
+        "whole": whole,
     }
     return Missed(*database.rows(sql_text("properties_vanish"), arguments)[0])
 

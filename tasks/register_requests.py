@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +12,7 @@ from tasks.errors import ConfigurationError
 from tasks.records import Reason
 from tasks.register_profile import RegisterProfile
 from tasks.register_rows import BadRecord, parse_answer
+from tasks.register_values import INTEGER_MAX, Unusable, read_code
 
 Band = tuple[int | None, int | None]
 """From and to, both included; None: open."""
@@ -23,7 +25,7 @@ Filters = Mapping[str, str | Band]
 class Hits:
     """One page of a search.
 
-    ids     of the hits, as the tables name them; the order is the register's
+    ids     of the hits that have one, as the tables name them; the order is the register's
     total   hits of the whole query, as the register says; None where it does not
     next    cursor of the next page; None on the last, and where pages are counted
     values  filter -> the values that the hits have of it: what a search over the cap can be divided by
@@ -56,25 +58,27 @@ def detail_url(profile: RegisterProfile, item: str) -> str:
 
 
 def read_hits(profile: RegisterProfile, body: bytes) -> Hits:
-    """The hits in the answer to a search.
+    """The hits in the answer to a search. One without an id that a row can hold is left out where there is a total,
+    which tells that it is missing.
 
-    Raises TransientError where it is no JSON, BadRecord where it is not what the profile says.
+    Raises TransientError where it is no JSON, BadRecord where it is not what the profile says, or no hit has an id.
     """
     search, answer = profile.search, parse_answer(body)
     items = _at(answer, search.items)
     if type(items) is not list or not all(type(hit) is dict for hit in items):
         raise BadRecord(Reason.WRONG_TYPE, search.items, "is no list of objects")
     total = _at(answer, search.total) if search.total else None
-    if search.total and (type(total) is not int or total < 0):
+    if search.total and (type(total) is not int or not 0 <= total <= INTEGER_MAX):
         raise BadRecord(Reason.WRONG_TYPE, search.total, "is no count")
+    ids = tuple(f"{profile.id_prefix}{own}" for hit in items if _is_code(own := _at(hit, search.id)))
+    if len(ids) < len(items) and (not ids or total is None):
+        raise BadRecord(Reason.MISSING_FIELD, search.id, "is missing in a hit, or is no id")
     onward = _at(answer, search.paging.next) if search.paging.next else None
-    values = {name: tuple(_at(hit, path) for hit in items) for name, path in search.values.items()}
-    return Hits(
-        tuple(_id(profile, hit) for hit in items),
-        total,
-        None if onward in (None, "") else str(onward),
-        {name: tuple(value for value in found if value is not None) for name, found in values.items()},
-    )
+    values = {
+        name: tuple(value for hit in items if _is_code(value := _at(hit, path)) or _is_finite(value))
+        for name, path in search.values.items()
+    }
+    return Hits(ids, total, None if onward in (None, "") else str(onward), values)
 
 
 def _parameters(profile: RegisterProfile, filters: Filters) -> Iterator[tuple[str, str]]:
@@ -88,11 +92,16 @@ def _parameters(profile: RegisterProfile, filters: Filters) -> Iterator[tuple[st
             yield from ((each, str(end)) for each, end in zip(parameter, value, strict=True) if end is not None)
 
 
-def _id(profile: RegisterProfile, hit: Any) -> str:
-    own = _at(hit, profile.search.id)
-    if type(own) not in (str, int) or own == "":
-        raise BadRecord(Reason.MISSING_FIELD, profile.search.id, "is missing in a hit")
-    return f"{profile.id_prefix}{own}"
+def _is_code(value: Any) -> bool:
+    """Whether it is a text or number that rows and addresses can hold, as they are."""
+    try:
+        return "\\" not in read_code(value)  # nor NULL, which is what an empty text becomes
+    except Unusable:
+        return False
+
+
+def _is_finite(value: Any) -> bool:
+    return type(value) is float and math.isfinite(value)
 
 
 def _at(value: Any, path: str) -> Any:

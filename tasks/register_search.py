@@ -52,13 +52,16 @@ def pages_of(search: Search, total: int) -> int:
     return max(1, there if search.cap is None else min(there, search.cap // size))
 
 
-def divide(profile: RegisterProfile, filters: Filters, total: int, values: Values) -> list[Filters]:
-    """The parts of a query over the cap, by the first filter of `partition` that can divide it; none: it cannot be.
+def divide(
+    profile: RegisterProfile, filters: Filters, total: int, values: Values, tried: Collection[str] = ()
+) -> list[Filters]:
+    """The parts of a query over the cap, by the first filter of `partition` that can divide it and was not tried;
+    none: it cannot be.
 
     Parts do not overlap. Together they may lack hits that have no value of that filter, or one that was not seen.
     """
     search = profile.search
-    for name in search.partition:
+    for name in (name for name in search.partition if name not in tried):
         seen = values.get(name, ())
         if isinstance(search.filters[name], str):
             parts = _by_value(seen) if name not in filters else []

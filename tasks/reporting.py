@@ -145,6 +145,8 @@ def publish(run: Run, report: RunReport, *, failed: Sequence[Mapping[str, Any]] 
 
 def summary(report: RunReport) -> str:
     """One sentence for logs."""
+    if report.dry_run:
+        return f"{report.workload}: a dry run of {duration(report.seconds)}; what it foretells is in the report"
     counts = ", ".join(f"{n:,} {status}" for status, n in report.counts.items() if n) or "nothing to do"
     return f"{report.workload}: {counts} in {duration(report.seconds)} ({report.items_per_second:.1f}/s)"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -26,9 +27,10 @@ class Settings(BaseSettings):
         """The same settings with every path absolute and every default filled in (except the database)."""
         home = self.home.expanduser().resolve()
         spool = self.spool_dir.expanduser().resolve() if self.spool_dir else home / "spool"
+        stages = self.stages.expanduser() if self.stages else None
         store = self.store_url or (home / "store").as_uri()
         _check_store_url(store)
-        return self.model_copy(update={"home": home, "spool_dir": spool, "store_url": store})
+        return self.model_copy(update={"home": home, "spool_dir": spool, "store_url": store, "stages": stages})
 
     @property
     def spool(self) -> Path:
@@ -52,14 +54,17 @@ def load_settings() -> Settings:
         name = "LANDRECORDS_" + str(first["loc"][0]).upper()
         raise ConfigurationError(f"{name} is not usable ({first['msg']}); correct it or unset it.") from exc
     except RuntimeError as exc:  # pathlib: a ~ that leads nowhere
-        message = "LANDRECORDS_HOME or LANDRECORDS_SPOOL_DIR begins with the ~ of an unknown user; give the whole path."
+        names = "LANDRECORDS_HOME, LANDRECORDS_SPOOL_DIR or LANDRECORDS_STAGES"
+        message = f"{names} begins with the ~ of an unknown user; give the whole path."
         raise ConfigurationError(message) from exc
 
 
 def _check_store_url(url: str) -> None:
-    parts = urlsplit(url)
-    if parts.scheme == "file" and parts.path.startswith("/") and parts.netloc in ("", "localhost"):
-        return
-    if parts.scheme == "gs" and parts.netloc:
-        return
-    raise ConfigurationError(f"LANDRECORDS_STORE_URL is {url!r}; use file:///absolute/folder or gs://bucket/prefix.")
+    with suppress(ValueError):
+        parts = urlsplit(url)
+        if parts.scheme == "file" and parts.path.startswith("/") and parts.netloc in ("", "localhost"):
+            return
+        if parts.scheme == "gs" and parts.netloc:
+            return
+    shown = "an address with a user or password" if "@" in url else repr(url)
+    raise ConfigurationError(f"LANDRECORDS_STORE_URL is {shown}; use file:///absolute/folder or gs://bucket/prefix.")

@@ -111,7 +111,8 @@ def _checked(values: Any, what: str) -> Selection:
         key = str((first["loc"] or ("it",))[0])
         if first["type"] == "extra_forbidden":
             raise ConfigurationError(f"{what} has no key {key!r}; {_suggested(key, Selection.model_fields)}.") from exc
-        raise ConfigurationError(f"{what}: {key} is not usable ({first['msg']}); correct it.") from exc
+        said = first["msg"].removeprefix("Value error, ")
+        raise ConfigurationError(f"{what}: {key} is not usable ({said}); correct it.") from exc
 
 
 def _suggested(name: str, known: Iterable[str]) -> str:

@@ -166,12 +166,12 @@ def tile_of_quadkey(key: str) -> tuple[int, int, int]:
     return len(key), x, y
 
 
-def check_zooms(zoom: int | Sequence[int]) -> range:
+def check_zooms(zoom: int | Sequence[int], highest: int = MAX_ZOOM) -> range:
     """One zoom, or [first, last], as the zooms from first to last. Raises ConfigurationError."""
     ends = [zoom, zoom] if isinstance(zoom, int) else list(zoom)
     whole = all(isinstance(end, int) and not isinstance(end, bool) for end in ends)
-    if len(ends) != 2 or not whole or not 0 <= ends[0] <= ends[1] <= MAX_ZOOM:
-        raise ConfigurationError(f"zoom {zoom!r} is not usable; give a number from 0 to {MAX_ZOOM}, or [first, last].")
+    if len(ends) != 2 or not whole or not 0 <= ends[0] <= ends[1] <= highest:
+        raise ConfigurationError(f"zoom {zoom!r} is not usable; give a number from 0 to {highest}, or [first, last].")
     return range(ends[0], ends[1] + 1)
 
 

@@ -77,9 +77,7 @@ def area_of(
 
     Raises ConfigurationError when not exactly one of them is given, or it has no tile, or too many.
     """
-    zooms = check_zooms(zoom)
-    if zooms[-1] > MAX_ZOOM:
-        raise ConfigurationError(f"zoom {zooms[-1]} is beyond {MAX_ZOOM}, where a pixel is 9 mm; give a lower one.")
+    zooms = check_zooms(zoom, MAX_ZOOM)
     ranges = None if x_range is None and y_range is None else (x_range, y_range)
     if sum(given is not None for given in (bbox, polygon, ranges)) != 1:
         raise ConfigurationError("say where: bbox, polygon, or x_range with y_range, and only one of them.")
@@ -108,7 +106,7 @@ def _geojson(polygon: Mapping[str, Any] | Path | str) -> Mapping[str, Any]:
         found = json.loads(text if text.lstrip().startswith("{") else Path(text).expanduser().read_text("utf-8"))
     except OSError as exc:
         raise ConfigurationError(f"{text[:200]} cannot be read ({exc.strerror}); give a GeoJSON file.") from exc
-    except ValueError as exc:
+    except (ValueError, RuntimeError) as exc:  # RuntimeError: nested too deep, or a ~user whom nobody knows
         raise ConfigurationError(f"{text[:200]} is no GeoJSON ({exc}); give a Polygon or features of them.") from exc
     if not isinstance(found, dict):
         raise ConfigurationError(f"{text[:200]} is no GeoJSON; give a Polygon or features of them.")

@@ -75,7 +75,7 @@ def runs_of_polygons(polygons: Sequence[Polygon], zooms: Iterable[int]) -> Itera
 def _walk(node: Any, depth: int) -> Iterator[Polygon]:
     if not isinstance(node, Mapping) or depth > _TOO_DEEP:
         raise ConfigurationError("The GeoJSON is not an object of polygons; give a Polygon, MultiPolygon or features.")
-    kind = node.get("type")
+    kind = str(node.get("type"))
     if kind == "Polygon":
         yield _polygon(node.get("coordinates"))
     elif kind == "MultiPolygon":
@@ -109,7 +109,7 @@ def _ring(points: Any) -> Ring:
 def _point(point: Any) -> tuple[float, float]:
     try:
         lon, lat = float(point[0]), float(point[1])
-    except (TypeError, ValueError, IndexError, KeyError) as exc:
+    except (TypeError, ValueError, IndexError, KeyError, OverflowError) as exc:
         raise ConfigurationError(f"The GeoJSON holds {point!r:.60} where [longitude, latitude] is due.") from exc
     if not (-180 <= lon <= 180 and -90 <= lat <= 90):
         remedy = "reproject it to EPSG:4326, and cut it at the antimeridian"
@@ -124,8 +124,10 @@ def _items(value: Any) -> Sequence[Any]:
 
 
 def _check_system(geojson: Any) -> None:
-    system = geojson.get("crs") if isinstance(geojson, Mapping) else None
-    name = str(system["properties"].get("name", "")) if isinstance(system, Mapping) and "properties" in system else ""
+    found = geojson
+    for key in ("crs", "properties", "name"):
+        found = found.get(key) if isinstance(found, Mapping) else None
+    name = str(found or "")
     if name and not name.endswith(_DEGREES):
         raise ConfigurationError(f"The GeoJSON is in {name}; reproject it to EPSG:4326 (longitude, latitude).")
 

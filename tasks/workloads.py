@@ -63,8 +63,9 @@ class Workload:
         for step in self.steps:
             if step.name == name:
                 return step
-        known = ", ".join(step.name for step in self.steps)
-        raise ConfigurationError(f"{self.name} has no step {name!r}; use one of {known}.")
+        known = ", ".join(step.name for step in self.steps if step.name)
+        remedy = f"use one of {known}" if known else "leave --step out, there is only one"
+        raise ConfigurationError(f"{self.name} has no step {name!r}; {remedy}.")
 
 
 @dataclass(frozen=True)

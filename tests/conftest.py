@@ -40,7 +40,8 @@ os.environ.update(
 sys.path.insert(0, str(ROOT))
 
 from tasks import services
-from tasks.postgres import Database, connect, embedded_url, migrate
+from tasks.postgres import Database, connect, migrate
+from tasks.postgres_embedded import embedded_url
 from tests.fakes.own_postgres import OwnPostgres
 
 TEMPLATE = "migrated"
@@ -187,6 +188,7 @@ def prefect_home(pytestconfig: pytest.Config) -> PrefectHome:
 @pytest.fixture(scope="session")
 def prefect_server(prefect_home: PrefectHome) -> Iterator[str]:
     """API address of one Prefect server for the session, in force for everything that uses Prefect."""
+    from prefect.logging.handlers import APILogHandler
     from prefect.settings import PREFECT_API_URL, PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
 
     from flows.local import local_server, quick_clients
@@ -197,6 +199,7 @@ def prefect_server(prefect_home: PrefectHome) -> Iterator[str]:
     unbeaten = {PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}
     with temporary_settings({PREFECT_API_URL: url, **quick_clients(url, HOME / "prefect-server"), **unbeaten}):
         yield url
+        APILogHandler().flush()  # or Prefect tries for a minute to hand its last lines to a server that is gone
     services.let_go(HOME / "prefect-server" / "prefect")
 
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any, NamedTuple
 
-from tasks.errors import LandrecordsError, StopRequested
+from tasks.errors import LandrecordsError, StopRequested, TransientError
 from tasks.geo.batches import Batch
 from tasks.geo.meters import Meter
 from tasks.geo.nodes import Lookup, NodeProblem, Sink, Split, Stream
 from tasks.geo.plan import Graph, Output, Stage
+from tasks.records import Reason
 
 
 class NodeFailed(LandrecordsError):
@@ -29,6 +30,12 @@ class NodeFailed(LandrecordsError):
 
     def __str__(self) -> str:
         return f"node {self.node}: {message_of(self.error)}"
+
+
+def overdue(node: str, limit_s: float | None) -> NodeFailed:
+    """What to raise for a node that was at work longer than it may."""
+    message = f"it took longer than its {limit_s:g} s; raise timeout_s, or give it less to do at a time."
+    return NodeFailed(node, TransientError(Reason.TIMEOUT, message))
 
 
 class Delivery(NamedTuple):

@@ -126,10 +126,3 @@ class Workflow(Definition):
     nodes: tuple[NodeSpec, ...] = Field(default=(), max_length=MAX_NODES)
     edges: tuple[Edge, ...] = Field(default=(), max_length=10 * MAX_NODES)
     problems: tuple[Problem, ...] = Field(default=(), exclude=True)
-
-    def node(self, name: str) -> NodeSpec:
-        """The node of that id. Raises KeyError."""
-        for node in self.nodes:
-            if node.id == name:
-                return node
-        raise KeyError(name)

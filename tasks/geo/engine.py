@@ -20,6 +20,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
+from pydantic import SecretStr
+
 from tasks.errors import StopRequested
 from tasks.geo.batches import Batch
 from tasks.geo.chain import NodeFailed
@@ -79,7 +81,7 @@ class RunRecord:
 class Engine:
     """A plan at work in this process. `stop`, once set, ends it within seconds.
 
-    progress  called with a node, features and their bytes: of sources that gave them, of sinks that wrote them
+    progress  called with a node, features and their bytes: of those that give a stage its features, of sinks
     changed   called with stages that began or ended, first of all with those there are
     fingerprints  of the sources, where they are known already
     """
@@ -126,13 +128,27 @@ class Engine:
     def _key(self, stage: Stage) -> str:
         """Changes with anything that changes what the stage makes."""
         said = {
-            "nodes": [(n, self.graph.nodes[n].type, self.graph.nodes[n].model_dump(mode="json")) for n in stage.nodes],
+            "nodes": [self._said(name) for name in stage.nodes],
             "flows": sorted((str(output), list(names)) for output, names in stage.flows.items()),
             "stores": sorted(map(str, stage.stores)),
             "needs": [(str(need), self.works[self.plan.makers[need].name].key) for need in stage.needs],
             "fingerprint": self.fingerprints.get(stage.root) if isinstance(stage.root, str) else None,
         }
-        return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:16]
+        return _hash(said)
+
+    def key_of(self, node: str, parts: str) -> str:
+        """Changes with anything that changes what is given to this node in these parts, or what it does with it."""
+        before = sorted({node, *(name for name, after in self.graph.below.items() if node in after)})
+        said = {
+            "nodes": [self._said(name) for name in before],
+            "edges": sorted(str(edge) for edge in self.graph.edges if edge.target in before),
+            "fingerprints": {name: self.fingerprints[name] for name in before if name in self.fingerprints},
+            "parts": parts,
+        }
+        return _hash(said)
+
+    def _said(self, name: str) -> tuple[str, str, dict[str, Any]]:
+        return name, self.graph.nodes[name].type, self.graph.nodes[name].model_dump()
 
     # --- what stages ask for ---
 
@@ -177,11 +193,11 @@ class Engine:
                 continue
             flying.pop(stage.name).join()
             self.works[stage.name].close()
+            self.record.failures |= self.works[stage.name].failures
             if isinstance(result, BaseException):
                 failure = failure or self._failed(stage, result, todo)
             else:
                 self.record.stages[stage.name] = result
-                self.record.failures |= self.works[stage.name].failures
                 self._leave_out(self.works[stage.name].dead, todo)
                 self._forget_inputs(stage)
             self._changed([stage])
@@ -275,3 +291,12 @@ class Engine:
         delay_s = RETRY_AFTER_S[min(failed.attempt, len(RETRY_AFTER_S)) - 1]
         failed.again = failed.again and not self.stop.wait(delay_s)
         return failed.again
+
+
+def _hash(said: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(said, sort_keys=True, default=_plain).encode()).hexdigest()[:16]
+
+
+def _plain(value: Any) -> str:
+    """Another address of a database is another place, though nobody may see it."""
+    return value.get_secret_value() if isinstance(value, SecretStr) else str(value)

@@ -22,7 +22,7 @@ VALUE_BYTES = 8
 class Expected:
     """What a node will give and hold at most; None: not known. Filters and overlays may give less, `explode` more.
 
-    memory_bytes  gathered before the node can go on; spilled to disk where the run's budget has no room for it
+    memory_bytes  gathered before the node can go on; but for overlays, spilled to disk where the budget has no room
     """
 
     features: int | None = None
@@ -83,8 +83,8 @@ def told(nodes: Mapping[str, Node], expected: Mapping[str, Expected]) -> list[Pr
             continue
         held = expected[name].memory_bytes
         much = f"about {max(1, held >> 20):,} MiB" if held is not None else "an amount that is not known beforehand"
-        what = "its overlay" if isinstance(node, Lookup) else "its input"
-        notes.append(
-            Problem(name, None, f"gathers {what} before it goes on, {much}; beyond the budget it uses the disk.")
-        )
+        what, beyond = "its input", "beyond the budget it uses the disk"
+        if isinstance(node, Lookup):
+            what, beyond = "its overlay", "the budget (memory_mb) has to have room for it"
+        notes.append(Problem(name, None, f"gathers {what} before it goes on, {much}; {beyond}."))
     return notes

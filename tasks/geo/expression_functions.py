@@ -13,7 +13,7 @@ result is null: sqrt(-1), ln(0), power(0, -1).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +22,7 @@ import pyarrow.compute as pc
 
 from tasks.errors import TerminalError
 from tasks.geo.casting import Kind, finite
+from tasks.geo.nodes import BATCH_ROWS
 from tasks.records import Reason
 
 MAX_COUNT = 10_000
@@ -55,11 +56,24 @@ def roomy(size_bytes: int) -> None:
         raise TerminalError(Reason.TOO_LARGE, message)
 
 
-def joined(parts: Sequence[Any], *, skip_nulls: bool) -> Any:
+def joined(texts: Iterable[Any], *, skip_nulls: bool) -> Any:
     """Texts end to end. null_handling="skip" loses rows where all are null (Arrow 26), so nulls are replaced."""
-    roomy(sum(int(part.nbytes) for part in parts if isinstance(part, pa.Array)))
+    parts: list[Any] = []
+    size_bytes = 0
+    for text in texts:
+        parts.append(text)
+        size_bytes += text_bytes(text)
+        roomy(size_bytes)
     handling = "replace" if skip_nulls else "emit_null"
     return pc.binary_join_element_wise(*parts, "", null_handling=handling, null_replacement="")
+
+
+def text_bytes(datum: Any) -> int:
+    """Of an array; of a scalar for every row of a batch, which it may come to stand in."""
+    if isinstance(datum, pa.Array):
+        return int(datum.nbytes)
+    text = datum.as_buffer() if isinstance(datum, pa.StringScalar) else None
+    return text.size * BATCH_ROWS if text is not None else 0
 
 
 def _numbers(run: Callable[..., Any], count: int = 1) -> Function:
@@ -76,7 +90,7 @@ def _moment(run: Callable[..., Any]) -> Function:
 
 def _rounded(value: Any, digits: int = 0) -> Any:
     if pa.types.is_integer(value.type):
-        return value
+        return value if digits >= 0 else pc.cast(pc.round(value, digits, "half_towards_infinity"), value.type)
     return finite(pc.round(value, ndigits=max(-300, min(300, digits)), round_mode="half_towards_infinity"))
 
 
@@ -133,7 +147,7 @@ def _logic(run: Callable[..., Any]) -> Function:
 
 FUNCTIONS: dict[str, Function] = {
     "abs": Function(("numeric",), None, pc.abs_checked, fallible=True),
-    "round": Function(("numeric", "integer!?"), None, _rounded),
+    "round": Function(("numeric", "integer!?"), None, _rounded, fallible=True),
     "floor": _numbers(pc.floor),
     "ceil": _numbers(pc.ceil),
     "sqrt": _numbers(pc.sqrt),

@@ -101,7 +101,7 @@ def of_one_kind(tree: Call, given: Sequence[Typed], fallible: bool) -> Typed:
     _counted(tree, len(given), least, most)
     if tree.name == "concat":
         parts = [_as_text(g) for g in given]
-        return Typed(Kind.TEXT, lambda rows: joined([p.run(rows) for p in parts], skip_nulls=True), tree, True)
+        return Typed(Kind.TEXT, lambda rows: joined((p.run(rows) for p in parts), skip_nulls=True), tree, True)
     parts = unified(given, tree.at)
     kind = parts[0].kind
     if tree.name == "coalesce" and fallible:

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tasks.geo.casting import ARROW, Kind
+from tasks.geo.expression_functions import roomy, text_bytes
 from tasks.geo.expression_trees import Column, Constant, ExpressionProblem, Tree
 
 
@@ -75,7 +76,9 @@ def arrayed(run: Callable[..., Any], first: Any, *others: Any) -> Any:
     if any(isinstance(datum, pa.Array) for datum in (first, *others)):
         rows = next(len(datum) for datum in (first, *others) if isinstance(datum, pa.Array))
         return run(spread(first, rows), *others)
-    return run(spread(first, 1), *others)[0]
+    made = run(spread(first, 1), *others)[0]
+    roomy(text_bytes(made))
+    return made
 
 
 def as_kind(part: Typed, wanted: Kind) -> Typed:

@@ -70,15 +70,23 @@ def compiled(text: str, fields: pa.Schema) -> Compiled:
     return Compiled(typed.kind, type_, tuple(dict.fromkeys(compiler.used)), typed.run)
 
 
+MAX_PARTS = 10_000
+"""Of an expression: between and case stand for several uses of a part, and those within one another multiply."""
+
+
 class _Compiler:
     """Types a tree from its leaves, and makes the functions that run it."""
 
     def __init__(self, fields: pa.Schema) -> None:
         self.fields = fields
         self.used: list[str] = []
+        self._parts = 0
 
     def typed(self, tree: Tree) -> Typed:
         """The tree's own method, by its class."""
+        self._parts += 1
+        if self._parts > MAX_PARTS:
+            raise ExpressionProblem(f"it comes to more than {MAX_PARTS:,} parts; divide it over several columns.")
         ways: dict[type[Tree], Callable[[Any], Typed]] = {
             Constant: constant,
             Column: self._column,
@@ -164,7 +172,7 @@ class _Compiler:
             return computed(tree, given, fallible)
         if tree.name == "||":
             parts = [as_kind(g, Kind.TEXT) for g in given]
-            return Typed(Kind.TEXT, lambda rows: joined([p.run(rows) for p in parts], skip_nulls=False), tree, True)
+            return Typed(Kind.TEXT, lambda rows: joined((p.run(rows) for p in parts), skip_nulls=False), tree, True)
         if tree.name in UNIFIED:
             return of_one_kind(tree, given, fallible)
         if tree.name not in FUNCTIONS:

@@ -45,7 +45,8 @@ class PartProcesses:
             process = process or self._started()
             record = process.run(task, self._engine)
         except BaseException as exc:
-            if not isinstance(exc, NodeFailed) or getattr(exc.error, "reason", None) == Reason.TIMEOUT:
+            timed_out = isinstance(exc, NodeFailed) and getattr(exc.error, "reason", None) == Reason.TIMEOUT
+            if timed_out or not isinstance(exc, NodeFailed) or (process is not None and process.ended):
                 self._end(process)
                 process = None
             raise
@@ -112,6 +113,11 @@ class _Process:
         except (EOFError, BrokenPipeError, ConnectionResetError):
             raise NodeFailed(engine.works[task.stage].stage.nodes[0], self._death()) from None
 
+    @property
+    def ended(self) -> bool:
+        """Whether it is there no more."""
+        return self._process.poll() is not None
+
     def end(self) -> None:
         """Kill it and give everything back."""
         if self._process.poll() is None:
@@ -122,4 +128,5 @@ class _Process:
 
     def _death(self) -> ItemError:
         code = self._process.wait()
-        return TransientError(Reason.INTERNAL, f"Its worker process ended ({code}; out of memory?); it is tried again.")
+        message = f"Its worker process ended ({code}); give the run more memory, or fewer threads."
+        return TransientError(Reason.INTERNAL, message)

@@ -18,16 +18,15 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from tasks.errors import StopRequested, TransientError
+from tasks.errors import StopRequested
 from tasks.geo.batches import Batch
-from tasks.geo.chain import Chain, Delivery, NodeFailed, failing
+from tasks.geo.chain import Chain, Delivery, failing, overdue
 from tasks.geo.memory import Account
 from tasks.geo.meters import Measured, Meter
 from tasks.geo.nodes import BATCH_BYTES, Blocking, Sink, Source, Work, Writer, Written
 from tasks.geo.plan import Output
 from tasks.geo.stored import Piece, StoredPart, StoreWriter, read_pieces
 from tasks.geo.workers import in_thread
-from tasks.records import Reason
 
 if TYPE_CHECKING:
     from tasks.geo.stage_work import StageWork
@@ -78,7 +77,7 @@ class PartWork:
         self._works = ExitStack()
         self._failure: BaseException | None = None
         self._record: PartRecord | None = None
-        self._in_flight = 0
+        self._submitted = self._delivered = 0  # each counted by one thread only: what is between is under way
 
     def run(self) -> PartRecord:
         """Raises NodeFailed, or StopRequested."""
@@ -102,10 +101,8 @@ class PartWork:
             self._fail(StopRequested("the run is ending; what this part had not done is left out."))
         for name, meter in self._meters.items():
             if meter.overdue:
-                limit_s = self._graph.ran(name).timeout_s
-                message = f"it took longer than its {limit_s:g} s; raise timeout_s, or give it less to do at a time."
                 self._of.engine.workers.add()
-                self._fail(NodeFailed(name, TransientError(Reason.TIMEOUT, message)))
+                self._fail(overdue(name, self._graph.ran(name).timeout_s))
 
     def _fail(self, exc: BaseException) -> None:
         """The first failure counts: what follows from it is none."""
@@ -176,11 +173,11 @@ class PartWork:
     def _submit_piece(self, piece: Batch, growth: float | None) -> None:
         """Once there is room: where nothing is under way, at once. The stage's first is waited for."""
         size_bytes = max(piece.nbytes, min(int(piece.nbytes * (growth or 1)), self._piece_bytes))
-        while self._in_flight and not self._account.budget.await_room(size_bytes, TICK_S):
+        while self._submitted > self._delivered and not self._account.budget.await_room(size_bytes, TICK_S):
             self._refuse_when_ended()
         with failing(self._stage.start.node):
             self._account.hold(size_bytes)
-        self._in_flight += 1
+        self._submitted += 1
         first = [piece]
         made = self._of.engine.workers.submit(lambda: self._applied(first, size_bytes))
         self._put(made)
@@ -223,7 +220,9 @@ class PartWork:
             for name in self._of.sinks:
                 writers[name] = self._opened(name)
             for output in self._stage.stores:
-                writers[output] = StoreWriter(self._of.store_file(output, self._number), self._graph.layouts[output])
+                with failing(output.node):
+                    file = self._of.store_file(output, self._number)
+                    writers[output] = StoreWriter(file, self._graph.layouts[output])
             while (item := self._next()) is not None:
                 self._deliver(item.result(), writers)
             self._record = self._finished(writers)
@@ -246,6 +245,7 @@ class PartWork:
                 continue
 
     def _deliver(self, made: list[Delivery], writers: dict[str | Output, Any]) -> None:
+        self._refuse_when_ended()
         for end, packed, features, size_bytes in made:
             if isinstance(end, Output):
                 with failing(end.node):
@@ -255,11 +255,15 @@ class PartWork:
                     writers[end].write(packed)
                 self._of.engine.progress(end, features, size_bytes)
             self._account.hold(-size_bytes)
-        self._in_flight -= 1
+        self._delivered += 1
 
     def _finished(self, writers: dict[str | Output, Any]) -> PartRecord:
         """Stores first: what a sink has written is there for good."""
-        stored = {str(output): writers.pop(output).finish() for output in self._stage.stores}
+        stored: dict[str, StoredPart] = {}
+        for output in self._stage.stores:
+            with failing(output.node):
+                stored[str(output)] = writers[output].finish()
+            del writers[output]
         written: dict[str, Written] = {}
         for name in self._of.sinks:
             self._refuse_when_ended()

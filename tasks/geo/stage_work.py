@@ -7,21 +7,23 @@ import tempfile
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, wait
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from shutil import rmtree
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from tasks.errors import LandrecordsError, OutsideUnreachable, RateLimited, TransientError
-from tasks.geo.chain import NodeFailed, failing
+from tasks.errors import LandrecordsError, OutsideUnreachable, RateLimited, StopRequested, TransientError
+from tasks.geo.chain import NodeFailed, failing, overdue
 from tasks.geo.memory import Account
 from tasks.geo.meters import Measured, Meter
 from tasks.geo.nodes import Lookup, NodeProblem, Sink, Source, Work, Written
-from tasks.geo.part_work import PartRecord
+from tasks.geo.part_work import TICK_S, PartRecord
 from tasks.geo.plan import Output, Stage
 from tasks.geo.stored import StoredPart, shares
-from tasks.partials import disk
+from tasks.geo.workers import in_thread
+from tasks.partials import PartialFile, disk
 
 if TYPE_CHECKING:
     from tasks.geo.engine import Engine
@@ -54,7 +56,8 @@ class StageWork:
         self._slots = threading.BoundedSemaphore(engine.threads)
         self._built: dict[str, Any] = {}
         self._shared: dict[str, Any] | None = None
-        self._lock = threading.Lock()
+        self._keys: dict[str, str] = {}
+        self._lock, self._building = threading.Lock(), threading.Lock()
         self._held = ExitStack()
 
     def close(self) -> None:
@@ -77,12 +80,12 @@ class StageWork:
     def _prepared(self) -> list[int]:
         with disk(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
-        for name in self.sinks:
-            with failing(name), self.work(name, "", self.stop) as work:
-                cast(Sink, self.engine.graph.nodes[name]).prepare(self.engine.graph.given(name)["input"], work)
         parts = self.folder / "parts.json"
         if not parts.exists():
             _write_json(parts, self._parts())
+        for name in self.sinks:
+            sink, layout = cast(Sink, self.engine.graph.nodes[name]), self.engine.graph.given(name)["input"]
+            self._aside(name, lambda work, sink=sink, layout=layout: sink.prepare(layout, work))  # type: ignore[misc]
         self._share()
         return [n for n in range(len(_read_json(parts))) if self.record(n) is None]
 
@@ -95,12 +98,12 @@ class StageWork:
                 self._shared = self._held.enter_context(node.shared(self.engine.outside))
 
     def _parts(self) -> list[dict[str, Any]]:
-        """Of a sink that takes everything in order there is one."""
+        """Of a sink that takes everything in order there is one; of a dead one too, which a resumed run tries again."""
         graph, root = self.engine.graph, self.stage.root
-        alone = any(not cast(Sink, graph.nodes[name]).parallel for name in self.sinks)
+        alone = any(not cast(Sink, graph.nodes[name]).parallel for name in self.engine.plan.sinks(self.stage))
         at_most = 1 if alone else MOST_PARTS
         if isinstance(root, Output):
-            found = shares(self.engine.stored(root), at_most)
+            found = shares(self.engine.stored_folder(root), self.engine.stored(root), at_most)
             return [{"pieces": [list(asdict(piece).values()) for piece in pieces]} for pieces in found]
         node = graph.nodes[root]
         if not isinstance(node, Source):
@@ -124,6 +127,8 @@ class StageWork:
             return found
         part = {**_read_json(self.folder / "parts.json")[number], **(self._shared or {})}
         with self._slots:
+            if self.stop.is_set():
+                raise StopRequested("the run is ending.")
             record = self._bearing(f"part {number}", lambda: self.engine.run_part(self, number, part))
         _write_json(self._part_file(number), asdict(record))
         return record
@@ -163,11 +168,12 @@ class StageWork:
         graph = self.engine.graph
         if not graph.ran(exc.node).continue_on_error:
             return False
-        dead = self.dead | {exc.node} | graph.below[exc.node]
-        if not self.engine.plan.ends(self.stage, dead):
-            return False
-        self.failures[exc.node] = exc.error
-        self.dead = dead
+        with self._lock:
+            dead = self.dead | {exc.node} | graph.below[exc.node]
+            if not self.engine.plan.ends(self.stage, dead):
+                return False
+            self.failures[exc.node] = exc.error
+            self.dead = dead
         return True
 
     def record(self, number: int) -> PartRecord | None:
@@ -193,14 +199,15 @@ class StageWork:
         return self.folder / f"{output}-{number:04}.arrow"
 
     def built(self, name: str, meter: Meter, stop: threading.Event) -> Any:
-        """What a lookup looks things up in; built by the first who asks."""
-        with self._lock:
+        """What a lookup looks things up in; built by the first who asks. What fails gives back what it held."""
+        with self._building, ExitStack() as opened:
             if name not in self._built:
                 node = cast(Lookup, self.engine.graph.nodes[name])
                 port = next(port for port in node.inputs if port != "input")
-                work = self._held.enter_context(self.work(name, "", stop))
+                work = opened.enter_context(self.work(name, "", stop))
                 overlay = self.engine.whole(self.engine.graph.inputs(name)[port], stop)
                 self._built[name] = node.build(overlay, self.engine.graph.given(name)[port], work)
+                self._held.enter_context(opened.pop_all())
             return self._built[name]
 
     @contextmanager
@@ -210,10 +217,40 @@ class StageWork:
             folder = Path(tempfile.mkdtemp(prefix=f"{node}-", dir=self.engine.scratch))
         account = Account(self.engine.budget)
         try:
-            yield Work(self.engine.outside, stop, account, folder, f"{self.engine.run_id}-{self.key}", node, part)
+            yield Work(self.engine.outside, stop, account, folder, self._written_as(node), node, part)
         finally:
             account.close()
             rmtree(folder, ignore_errors=True)
+
+    def _written_as(self, node: str) -> str:
+        """The run, and what its parts are to this node: the same where only other nodes of the stage were corrected."""
+        if node not in self._keys:
+            self._keys[node] = self.engine.key_of(node, (self.folder / "parts.json").read_text())
+        return f"{self.engine.run_id}-{self._keys[node]}"
+
+    def _aside(self, name: str, call: Callable[[Work], T]) -> tuple[T, Measured]:
+        """The call's result, made in a thread of its own: neither a stop nor the end of the node's time waits for it.
+
+        Raises NodeFailed, StopRequested.
+        """
+        limit_s = self.engine.graph.ran(name).timeout_s
+        meter, made = Meter(self.engine.budget, limit_s), Future[T]()
+
+        def work() -> None:
+            try:
+                with failing(name), meter.call(), self.work(name, "", self.stop) as given:
+                    result = call(given)
+                made.set_result(result)
+            except BaseException as exc:  # noqa: BLE001 - raised by who waits
+                made.set_exception(exc)
+
+        in_thread(f"geo-aside-{name}", work)
+        while wait([made], TICK_S).not_done:
+            if self.stop.is_set():
+                raise StopRequested("the run is ending.")
+            if meter.overdue:
+                raise overdue(name, limit_s)
+        return made.result(), meter.measured
 
     # --- after ---
 
@@ -229,11 +266,9 @@ class StageWork:
                 measured[name] = measured[name].plus(each)
         written: dict[str, Written] = {}
         for name in self.sinks:
-            meter = Meter(self.engine.budget)
-            with failing(name), meter.call(), self.work(name, "", self.stop) as work:
-                node = cast(Sink, self.engine.graph.nodes[name])
-                written[name] = node.conclude([record.written[name] for record in records], work)
-            measured[name] = measured[name].plus(meter.measured)
+            sink, parts = cast(Sink, self.engine.graph.nodes[name]), [record.written[name] for record in records]
+            concluded = self._aside(name, lambda work, sink=sink, parts=parts: sink.conclude(parts, work))  # type: ignore[misc]
+            written[name], measured[name] = concluded[0], measured[name].plus(concluded[1])
         stored = {str(o): [record.stored[str(o)] for record in records] for o in self.stage.stores}
         done = StageRecord(measured, written, stored)
         if not self.dead:  # else a resumed run tries again
@@ -278,7 +313,6 @@ def _read_json(path: Path) -> Any:
 
 def _write_json(path: Path, value: Any) -> None:
     """There, whole, or not."""
-    partial = path.with_name(f".{path.name}.part")
-    with disk(path.parent):
-        partial.write_text(json.dumps(value))
-        partial.replace(path)
+    with PartialFile(path) as partial:
+        partial.write(json.dumps(value).encode())
+        partial.finish()

@@ -9,8 +9,9 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import groupby, pairwise
+from itertools import accumulate, groupby, pairwise
 from pathlib import Path
+from uuid import uuid4
 
 import pyarrow as pa
 
@@ -43,7 +44,8 @@ class StoreWriter:
     """Writes one part of a stored output."""
 
     def __init__(self, path: Path, layout: Layout) -> None:
-        self._path, self._partial = path, path.with_name(f".{path.name}.part")
+        # of this attempt alone: one that was given up may still hang in a batch
+        self._path, self._partial = path, path.with_name(f".{path.name}.{uuid4().hex}.part")
         self._schema = schema_of(layout)
         self._small: list[pa.RecordBatch] = []
         self._small_rows = self._rows = self._batches = 0
@@ -97,16 +99,17 @@ def _combined(batches: Sequence[pa.RecordBatch]) -> pa.RecordBatch:
 
 @dataclass(frozen=True)
 class Piece:
-    """Some batches of a stored file."""
+    """Some rows of a stored file. Not batches: a file that is made again has the same rows, divided otherwise."""
 
     file: str
     first: int
     last: int
 
 
-def shares(stored: Iterable[StoredPart], at_most: int) -> list[list[Piece]]:
-    """All batches in order, in at most so many shares of about as many batches each."""
-    pieces = [Piece(part.file, number, number + 1) for part in stored for number in range(part.batches)]
+def shares(folder: Path, stored: Iterable[StoredPart], at_most: int) -> list[list[Piece]]:
+    """All rows in order, in at most so many shares of about as many batches each."""
+    bounds_of = ((part.file, pairwise(_bounds(folder / part.file))) for part in stored)
+    pieces = [Piece(file, first, last) for file, bounds in bounds_of for first, last in bounds]
     count = max(1, min(at_most, len(pieces)))
     bounds = [len(pieces) * n // count for n in range(count + 1)]
     return [pieces[first:last] for first, last in pairwise(bounds)]
@@ -117,13 +120,25 @@ def read_pieces(folder: Path, pieces: Iterable[Piece], layout: Layout, stop: thr
     for file, of_file in groupby(pieces, key=lambda piece: piece.file):
         with pa.OSFile(str(folder / file), "rb") as source:
             reader = pa.ipc.open_file(source)
-            for number in (n for piece in of_file for n in range(piece.first, piece.last)):
-                if stop.is_set():
-                    raise StopRequested("the run is ending.")
-                yield Batch.from_arrow(reader.get_batch(number), layout)
+            bounds = _bounds(folder / file)
+            for piece in of_file:
+                for number, (first, last) in enumerate(pairwise(bounds)):
+                    begin, end = max(first, piece.first), min(last, piece.last)
+                    if begin >= end:
+                        continue
+                    if stop.is_set():
+                        raise StopRequested("the run is ending.")
+                    yield Batch.from_arrow(reader.get_batch(number).slice(begin - first, end - begin), layout)
+
+
+def _bounds(path: Path) -> list[int]:
+    """The first row of each batch of a file, and the end. Mapped: only what describes the batches is read."""
+    with pa.memory_map(str(path)) as source, pa.ipc.open_file(source) as reader:
+        rows = (reader.get_batch(number).num_rows for number in range(reader.num_record_batches))
+        return [0, *accumulate(rows)]
 
 
 def read_all(folder: Path, stored: Iterable[StoredPart], layout: Layout, stop: threading.Event) -> Iterator[Batch]:
     """Every batch of a stored output, in order."""
-    pieces = (Piece(part.file, 0, part.batches) for part in stored)
+    pieces = (Piece(part.file, 0, part.features) for part in stored)
     return read_pieces(folder, pieces, layout, stop)

@@ -7,7 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from pydantic import ValidationError
+import psycopg2
+from psycopg2.extensions import parse_dsn
+from pydantic import SecretStr, ValidationError
 
 from tasks.errors import ConfigurationError, ItemError, OutsideUnreachable
 from tasks.geo.catalogue import NODES
@@ -121,6 +123,17 @@ class _Check:
                 self._wrong(spec.id, place or None, message)
         except NodeProblem as exc:
             self._wrong(spec.id, exc.field, str(exc))
+        else:
+            self._addresses(spec.id, self.checked.nodes[spec.id])
+
+    def _addresses(self, name: str, node: Node) -> None:
+        """Definitions are kept with their runs, wherever they come from, so no secret may stand in one."""
+        for place in type(node).model_fields:
+            value = getattr(node, place)
+            if isinstance(value, SecretStr) and _holds_password(value.get_secret_value()):
+                self._wrong(
+                    name, place, "it holds a password; put the address into the environment, and give env:NAME here."
+                )
 
     def _placed(self, spec: NodeSpec, language: Mapping[str, str]) -> dict[str, Any] | None:
         """The node's parameters with the workflow's put in; None where one of them has no value that fits."""
@@ -258,6 +271,14 @@ class _Check:
         order = [name for name in ordered(list(self.specs), self.edges) if name in checked.nodes]
         checked.expected.update(expected_of(order, checked.nodes, self.edges, checked.layouts, checked.described))
         checked.notes.extend(told(checked.nodes, checked.expected))
+
+
+def _holds_password(address: str) -> bool:
+    """Whether libpq finds one in it: postgresql://user:password@host/name, ?password=, or words such as password=x."""
+    try:
+        return "password" in parse_dsn(address)
+    except psycopg2.ProgrammingError:  # no address, as who uses it will say
+        return False
 
 
 def _short(crs: str) -> str:

@@ -62,10 +62,14 @@ class PortalServer:
         if self._relisten:
             await self._relisten
         self._close_listener()
+        await asyncio.sleep(0.01)  # for connections that were accepted to become conversations
+        writers = list(self._conversations.values())
         tasks = [*self._conversations, *([self._flusher] if self._flusher else [])]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        for writer in writers:
+            writer.transport.abort()  # `close` waits for a client that reads no more
         if self._holder:
             self._holder.close()
         self._desk.pool.shutdown(wait=True, cancel_futures=True)
@@ -96,7 +100,7 @@ class PortalServer:
 
     def _close_listener(self) -> None:
         if self._server:
-            self._server.close()
+            close_listener(self._server)
             self._server = None
 
     def _come_back(self) -> None:
@@ -154,6 +158,15 @@ class PortalServer:
             "faults": self.faults.model_dump(mode="json"),
         }
         return Answer(200, json.dumps(standing).encode(), "application/json")
+
+
+def close_listener(server: asyncio.Server) -> None:
+    """Accept nothing more from now on, and close when what was accepted is the server's: in Python 3.11 a connection
+    that comes in between is lost with its socket open (CPython gh-109564)."""
+    loop = server.get_loop()
+    for listener in server.sockets:
+        loop.remove_reader(listener)
+    loop.call_soon(server.close)
 
 
 def _reserved_port(host: str, port: int) -> socket.socket:

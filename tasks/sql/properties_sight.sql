@@ -1,5 +1,6 @@
 -- What pages of a query named: noted once for the query, and a row for what is not known yet. One that was found by
--- another search before belongs to this one now; rows that somebody is just working on do so the next time.
+-- another search before belongs to this one now; rows that somebody is just working on do so the next time. Last, a
+-- register of another name that has some of these ids.
 WITH named AS (
     SELECT DISTINCT id FROM unnest(%(ids)s::text[]) AS hit (id)
 ), noted AS (
@@ -17,4 +18,5 @@ WITH named AS (
         FOR UPDATE OF k SKIP LOCKED
     )
 )
-SELECT (SELECT count(*) FROM noted), (SELECT count(*) FROM made)
+SELECT (SELECT count(*) FROM noted), (SELECT count(*) FROM made),
+    (SELECT min(k.source) FROM named JOIN properties AS k ON k.id = named.id WHERE k.source <> %(source)s)

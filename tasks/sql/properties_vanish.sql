@@ -1,5 +1,5 @@
--- Properties that a whole search did not find are marked, those it found again are not any more. Rows are locked in
--- order of id, like those of every writer of several rows.
+-- Properties that a whole search did not find are marked; those that any search found again are not any more. Rows are
+-- locked in order of id, like those of every writer of several rows.
 WITH scope AS (
     SELECT p.id, p.vanished_at, s.property_id IS NOT NULL AS seen
     FROM properties AS p
@@ -9,7 +9,7 @@ WITH scope AS (
       AND p.searched_type = %(address_type)s
 ), moved AS (
     SELECT p.id, scope.seen FROM scope JOIN properties AS p ON p.id = scope.id
-    WHERE scope.seen = (scope.vanished_at IS NOT NULL)
+    WHERE scope.seen = (scope.vanished_at IS NOT NULL) AND (scope.seen OR %(whole)s)
     ORDER BY p.id FOR UPDATE OF p
 ), marked AS (
     UPDATE properties AS p SET vanished_at = CASE WHEN moved.seen THEN NULL ELSE now() END

@@ -23,7 +23,8 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from tasks import services
 from tasks.checkpoints import Queue, Scope, Step
-from tasks.postgres import Database, embedded_url, migrate
+from tasks.postgres import Database, migrate
+from tasks.postgres_embedded import embedded_url
 from tasks.records import Outcome, Status
 
 PAGE = 1000

@@ -38,7 +38,8 @@ import requests
 
 from tasks.ghostscript import optimise
 from tasks.pdf import PdfWorkers
-from tasks.postgres import Database, connect, embedded_url, open_database
+from tasks.postgres import Database, connect, open_database
+from tasks.postgres_embedded import embedded_url
 from tasks.records import RunReport
 from tasks.sample.corpus import GeneratedCorpus
 from tasks.sample.index_rows import write_index

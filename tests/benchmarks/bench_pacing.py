@@ -18,7 +18,8 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from tasks import services
 from tasks.pacing import Clock
-from tasks.postgres import Database, embedded_url, migrate
+from tasks.postgres import Database, migrate
+from tasks.postgres_embedded import embedded_url
 from tests.fakes.turn_log import moments, turn_log, turn_workers
 
 # processes, threads each, turns per second, seconds the server takes to answer

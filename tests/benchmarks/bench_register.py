@@ -27,7 +27,8 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from tasks import services
 from tasks.checkpoints import Queue
-from tasks.postgres import Database, embedded_url, migrate
+from tasks.postgres import Database, migrate
+from tasks.postgres_embedded import embedded_url
 from tasks.records import Status
 from tasks.register_changes import change_report, sight
 from tasks.register_loading import COLUMNS, Fetched, Loaded, Loader

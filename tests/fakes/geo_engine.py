@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -14,6 +16,7 @@ from typing import Any, ClassVar
 import numpy as np
 import pyarrow as pa
 import shapely
+from pydantic import SecretStr
 
 from tasks.errors import TerminalError, TransientError
 from tasks.geo.batches import Batch, Geometries
@@ -94,6 +97,32 @@ class Plus(Stream):
         return batch.with_attributes({"n": numbers}, batch.layout)
 
 
+class Uneven(Numbers):
+    """In batches of 10,000 when it is read for the first time, of 7,000 from then on."""
+
+    type: ClassVar[str] = "test.uneven"
+
+    def read(self, part: dict[str, Any], work: Work) -> Iterator[Batch]:
+        rows = 7_000 if reads else 10_000
+        return self.model_copy(update={"rows": rows})._read(part, work)
+
+    def _read(self, part: dict[str, Any], work: Work) -> Iterator[Batch]:
+        return super().read(part, work)
+
+
+class Deadly(Stream):
+    """Ends its process, the first time."""
+
+    type: ClassVar[str] = "test.deadly"
+    mark: Path
+
+    def apply(self, batch: Batch) -> Batch:
+        if not self.mark.exists():
+            self.mark.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return batch
+
+
 class Parity(Split):
     """Even and odd numbers."""
 
@@ -110,8 +139,16 @@ class Among(Lookup):
 
     type: ClassVar[str] = "test.among"
     batch_s: float = 0.0
+    build_s: float = 0.0
+    hold_bytes: int = 0
+    flaky_times: int = 0
 
     def build(self, overlay: Iterator[Batch], layout: Layout, work: Work) -> Any:
+        work.memory.hold(self.hold_bytes)
+        time.sleep(self.build_s)
+        calls["build"] = calls.get("build", 0) + 1
+        if calls["build"] <= self.flaky_times:
+            raise TransientError("connection", "it broke off; it may come back.")
         return np.concatenate([np.empty(0, int), *(batch.column("n").to_numpy() for batch in overlay)])
 
     def apply(self, batch: Batch, built: Any) -> Batch:
@@ -165,7 +202,9 @@ class Kept(Sink):
     write_s: float = 0.0
     broken: bool = False
     hang_s: float = 0.0
+    conclude_s: float = 0.0
     fails_in: str = ""
+    url: SecretStr | None = None
 
     def prepare(self, layout: Layout, work: Work) -> None:
         if self.fails_in == "prepare":
@@ -178,6 +217,7 @@ class Kept(Sink):
         return KeptWriter(self, work)
 
     def conclude(self, parts: list[Written], work: Work) -> Written:
+        time.sleep(self.conclude_s)
         if self.fails_in == "conclude":
             raise TerminalError("bad_row", "the index cannot be made; look at the table.")
         (self.folder / "all.json").write_text(json.dumps(self.numbers()))

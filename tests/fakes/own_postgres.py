@@ -8,7 +8,7 @@ import signal
 from pathlib import Path
 
 from tasks import services
-from tasks.postgres import embedded_url
+from tasks.postgres_embedded import embedded_url
 
 
 class OwnPostgres:

@@ -12,6 +12,8 @@ import sys
 import threading
 from collections import deque
 
+from tasks.sample.server import close_listener
+
 
 class SlowLink:
     """Context manager. Relays 127.0.0.1:`port` to 127.0.0.1:`target_port`, each way `delay_s` later.
@@ -62,7 +64,8 @@ class SlowLink:
     async def _serve(self) -> None:
         server = await self.loop.create_server(self._accept, sock=self._listener)
         await self._ended.wait()
-        server.close()
+        close_listener(server)
+        await asyncio.sleep(0.01)  # for what was accepted to be among the ends
         self._cut()
         await asyncio.sleep(0.01)  # for the sockets to be closed
 

@@ -36,6 +36,11 @@ def until(condition: Callable[[], Any], what: str, timeout_s: float = 30.0) -> A
     return answer
 
 
+def kills(usual: int, most: int) -> int:
+    """How many kills a test survives: some in every run of the tests, all with KILLS=most in the environment."""
+    return most if os.environ.get("KILLS") == "most" else usual
+
+
 @dataclass
 class Run:
     """One process that runs the flow. `mark` is in its environment and in that of what it starts."""

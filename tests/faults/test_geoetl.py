@@ -145,4 +145,5 @@ def test_a_sigterm_ends_the_run_within_three_seconds(runs: Runs, runner: str) ->
     resumed = runs.start(resume_run_id=ended)
     assert resumed.wait() == 0, resumed.said()
     assert runs.states(ended)["wider"] in {"cancelled", "failed"}
+    assert runs.rows("SELECT status::text FROM geoetl_workflow_runs WHERE id = %s", ended) == [("cancelled",)]
     runs.check(resumed.report())

@@ -22,10 +22,10 @@ from tasks.pipeline import threads_needed
 from tasks.postgres import Database
 from tasks.sample.corpus import ODDITIES
 from tasks.sample.portal import SamplePortal
-from tests.faults.conftest import Run, Scene, until
+from tests.faults.conftest import Run, Scene, kills, until
 from tests.flows.evidence import objects_in
 
-KILLS = 20
+KILLS = kills(7, 20)
 SEED = 20261122
 LONGEST_S = 3.0
 DOCUMENTS = 160
@@ -65,7 +65,7 @@ def standing(scene: Scene) -> str:
 
 
 @pytest.mark.timeout(400)
-def test_twenty_kills_then_resume(scene: Scene, make_portal: Callable[..., SamplePortal]) -> None:
+def test_kills_then_resume(scene: Scene, make_portal: Callable[..., SamplePortal]) -> None:
     """Of the run's process, every fourth time of its whole process group."""
     moments = random.Random(SEED)
     portal = make_portal(DOCUMENTS, oddities=ODDITIES, latency_ms=20)

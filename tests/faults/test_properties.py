@@ -29,11 +29,11 @@ from tasks.sample.register_poison import REASONS
 from tasks.sample.witness import RequestRecord
 from tests.fakes.own_postgres import OwnPostgres
 from tests.fakes.registers import count, disagreements, profile_with
-from tests.faults.conftest import Run, Scene, until
+from tests.faults.conftest import Run, Scene, kills, until
 from tests.flows.conftest import World, opened_world
 
 TOWN, OTHER = "Helsingør", "Dragør"
-KILLS = 10
+KILLS = kills(4, 20)
 SEED = 20261122
 LONGEST_S = 1.2
 
@@ -213,7 +213,7 @@ def test_everybody_waits_where_the_register_says_so(loads: Loads) -> None:
     loads.check()
 
 
-def test_ten_kills_then_resume(loads: Loads) -> None:
+def test_kills_then_resume(loads: Loads) -> None:
     """SIGKILL at any moment, searching and loading included; every fourth time to the whole process group. What was
     loaded stays so and is not asked for again; the pages of a search that were done are not read again."""
     moments, database = random.Random(SEED), loads.scene.database

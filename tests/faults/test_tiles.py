@@ -35,14 +35,14 @@ from tasks.store_wire import Patience
 from tasks.tiles import fetch_page
 from tests.fakes.gcs import FakeGcs
 from tests.fakes.own_postgres import OwnPostgres
-from tests.faults.conftest import Run, Scene, until
+from tests.faults.conftest import Run, Scene, kills, until
 from tests.flows.conftest import World, opened_world
 from tests.flows.evidence import objects_in
 from tests.flows.tile_evidence import contents_of, leftovers, sample, tile_disagreements, tile_rows
 
 Z, X, Y = 21, 1_728_675, 1_051_362
 LAYER, SERVED = "cadastre", "parcels"
-KILLS = 12
+KILLS = kills(5, 20)
 SEED = 20261122
 LONGEST_S = 1.2
 
@@ -216,7 +216,7 @@ def refuse(server: SampleTiles, said_as: str, pause_s: int) -> tuple[float, floa
     return first, first + pause_s if said_as == "seconds" else math.ceil(first + pause_s)
 
 
-def test_twelve_kills_then_resume(crawls: Crawls) -> None:
+def test_kills_then_resume(crawls: Crawls) -> None:
     """SIGKILL at any moment, planning and storing included; every fourth time to the whole process group."""
     moments, server = random.Random(SEED), crawls.server
     crawls.given = {**area(40, 30), "requests_per_second": 220.0, "archive": "pmtiles"}

@@ -12,6 +12,7 @@ from prefect.exceptions import ObjectNotFound
 from flows.documents import documents
 from tasks.checkpoints import Queue
 from tasks.errors import ConfigurationError, OutsideUnreachable
+from tasks.ghostscript import find_ghostscript
 from tasks.pacing import host_of
 from tasks.sample.corpus import Oddity
 from tasks.sample.portal import SamplePortal
@@ -139,6 +140,19 @@ def test_without_optimising_documents_are_stored_as_they_came(world: World, make
         if scan.media_type == "application/pdf":
             assert path_of(row["gcs_path"]).read_bytes() == scan.content
     assert disagreements(world.database, world.store, world.spool) == []
+
+
+def test_without_ghostscript_a_run_says_so_at_once_and_can_store_documents_as_they_came(
+    world: World, make_portal: MakePortal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    portal = make_portal(3)
+    index = world.index_of(portal)
+    monkeypatch.setenv("PATH", str(world.home))
+    find_ghostscript.cache_clear()
+    with pytest.raises(ConfigurationError, match="Ghostscript is not installed"):
+        world.run(portal.url, index=index)
+    assert portal.requests == []
+    assert world.run(portal.url, index=index, optimise=False).counts["completed"] == 3
 
 
 def test_any_list_of_files_works(world: World, make_portal: MakePortal, tmp_path: Path) -> None:

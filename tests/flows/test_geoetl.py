@@ -20,6 +20,7 @@ from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRun
 from flows import cli
 from flows.geoetl import geoetl
 from tasks.errors import ConfigurationError, OutsideUnreachable
+from tasks.geoetl_tools import Runner
 from tasks.records import RunReport
 from tests.fakes.geo_files import squares_file
 from tests.flows.conftest import SECRET, World, opened_world
@@ -178,13 +179,13 @@ def test_no_password_is_kept(done: Done) -> None:
 def test_a_failed_run_is_resumed_where_it_failed(world: World) -> None:
     """The database refuses a value, as only it knows; what was read before is not read again."""
     given = squares_file(world.home / "in.gpkg", FEATURES)
-    world.database.rows("CREATE TABLE narrow (n bigint CHECK (n < 0), kind text, geometry bytea)")
+    world.database.rows("CREATE TABLE narrow (n bigint CHECK (n < 0), kind text, geom bytea)")
     definition = workflow(
         source(given),
         node("ordered", "attributes.sort", "plots", by="n"),
         node("table", "data_sink.postgis", "ordered", {"max_retries": 0}, table="narrow", srid=3857, mode="append"),
     )
-    with pytest.raises(Exception, match=r"node table: .*resume_run_id='") as caught:
+    with pytest.raises(Exception, match=r"node table: The table refuses row 1 .*resume_run_id='") as caught:
         geoetl(definition)
     run_id = str(caught.value).rpartition("resume_run_id='")[2].partition("'")[0]
     assert "\n" not in str(caught.value)
@@ -204,7 +205,7 @@ def test_a_failed_run_is_resumed_where_it_failed(world: World) -> None:
 
 def test_the_rest_goes_on_and_the_report_says_so(world: World) -> None:
     given = squares_file(world.home / "in.gpkg", 100)
-    world.database.rows("CREATE TABLE narrow (n bigint CHECK (n < 0), kind text, geometry bytea)")
+    world.database.rows("CREATE TABLE narrow (n bigint CHECK (n < 0), kind text, geom bytea)")
     tolerant = {"continue_on_error": True, "max_retries": 0}
     definition = workflow(
         source(given),
@@ -214,6 +215,12 @@ def test_the_rest_goes_on_and_the_report_says_so(world: World) -> None:
     report = geoetl(definition)
     assert (report.counts["completed"], report.counts["failed"], report.exit_code) == (2, 1, 1)
     assert len(pyogrio.raw.read(world.home / "whole.gpkg")[2]) == 100
+    with pytest.raises(ConfigurationError, match=f"Run {report.run_id} is of workflow test, not other; resume it with"):
+        geoetl({**definition, "id": "other"}, resume_run_id=report.run_id)
+    world.database.rows("ALTER TABLE narrow DROP CONSTRAINT narrow_n_check")
+    resumed = geoetl(definition, resume_run_id=report.run_id)
+    assert (resumed.counts["completed"], resumed.exit_code) == (3, 0)
+    assert world.database.rows("SELECT count(*) FROM narrow") == [(100,)]
 
 
 @pytest.mark.parametrize(
@@ -243,6 +250,8 @@ def test_files_outside_the_allowed_folders_are_refused(world: World, tmp_path_fa
     definition = workflow(source(given), geopackage(elsewhere / "out.gpkg", "plots"))
     with pytest.raises(ConfigurationError, match="lies outside of"):
         geoetl(definition, roots=[str(world.home)])
+    with pytest.raises(ConfigurationError, match=r"'/vsimem/x\.gpkg' is an address of GDAL's; give the path"):
+        geoetl(workflow(source(given), geopackage(Path("/vsimem/x.gpkg"), "plots")))
 
 
 def test_a_database_that_is_away_is_told_as_such(world: World) -> None:
@@ -252,6 +261,15 @@ def test_a_database_that_is_away_is_told_as_such(world: World) -> None:
     )
     with pytest.raises(OutsideUnreachable, match=r"gone at 127\.0\.0\.1 does not answer"):
         geoetl(definition)
+
+
+def test_a_password_in_a_workflow_file_is_refused(world: World) -> None:
+    nodes = [node("rows", "data_source.postgres", url=f"postgresql://clerk:{SECRET}@127.0.0.1/x", table="plots")]
+    file = world.home / "w.json"
+    file.write_text(json.dumps(workflow(*nodes, geopackage(world.home / "out.gpkg", "rows"))))
+    with pytest.raises(ConfigurationError, match=r"node rows, url: it holds a password.*env:NAME") as caught:
+        geoetl(str(file))
+    assert SECRET not in str(caught.value)
 
 
 def test_a_database_may_be_named_by_the_environment(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -271,16 +289,17 @@ def test_a_database_may_be_named_by_the_environment(world: World, monkeypatch: p
 
 
 def test_a_dry_run_says_what_would_be_done_and_does_nothing(world: World) -> None:
-    given, output = squares_file(world.home / "in.gpkg", 500), world.home / "out.gpkg"
+    given, output = squares_file(world.home / "in.gpkg", 500), world.home / "new" / "out.gpkg"
     report = geoetl("plots-buffered", {"source": str(given), "output": str(output)}, dry_run=True)
     assert report.dry_run
     assert report.estimate["features"] == 500
     assert report.estimate["stages"] == ["+".join(NODES)]
-    assert not output.exists()
+    assert not output.parent.exists()
     assert world.database.rows("SELECT to_regclass('plots_buffered')") == [(None,)]
 
 
-def test_processes_make_the_same(world: World) -> None:
+@pytest.mark.parametrize("runner", ["processes", "dask"])
+def test_other_runners_make_the_same(world: World, runner: Runner) -> None:
     given = squares_file(world.home / "in.gpkg", FEATURES)
     definition = workflow(
         source(given),
@@ -289,7 +308,7 @@ def test_processes_make_the_same(world: World) -> None:
         geopackage(world.home / "out.gpkg", "wider"),
         geopackage(world.home / "whole.gpkg", "whole", "areas"),
     )
-    report = geoetl(definition, runner="processes", memory_mb=128)
+    report = geoetl(definition, runner=runner, memory_mb=128)
     assert report.counts["completed"] == 5
     assert len(pyogrio.raw.read(world.home / "out.gpkg")[2]) == FEATURES
     assert len(pyogrio.raw.read(world.home / "whole.gpkg")[2]) == 2

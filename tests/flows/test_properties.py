@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -25,6 +25,7 @@ from tasks.pacing import host_of
 from tasks.records import RunReport
 from tasks.register_profile import load_register
 from tasks.register_tables import TABLES
+from tasks.sample.answers import Answer
 from tasks.sample.register import API_KEY, SampleRegister
 from tests.fakes.http_server import unused_port
 from tests.fakes.registers import count, disagreements, profile_with
@@ -288,6 +289,32 @@ def test_bands_of_price_and_what_no_part_has_is_told(world: World, register: Sam
     assert report.exit_code == 1
 
 
+def test_a_zip_code_that_no_page_shows_is_found_by_price(world: World, tmp_path: Path) -> None:
+    """The third road of a town has a zip code of its own, and lies beyond the cap."""
+    with SampleRegister({BIG: 120}, cap=80) as other:
+        report = load(other, [BIG], profile=str(profile_with(tmp_path, cap="80", size="20")))
+        land = other.land
+    zips = [zip_code for (zip_code,) in world.database.rows("SELECT filters ->> 'zip_code' FROM property_queries")]
+    truth = {row["zip_code"] for row in land.truth(0)["properties"]}
+    assert len(truth) == 3
+    assert len(truth - set(zips)) == 1, "one that no search was divided by"
+    assert count(world.database, "property_queries", "filters ? 'price'") >= 2
+    assert (report.shortfalls, report.facts["searches"]["whole"]) == ([], 1)
+    assert disagreements(world.database, land.truth(0)) == []
+
+
+def test_filters_that_the_register_does_not_heed_do_not_divide_for_ever(world: World) -> None:
+    with SampleRegister({SMALL: 200}, cap=100) as register:
+        profile = profile_with(world.home, cap="100", size="20")
+        text = profile.read_text().replace("zipCodes", "zips").replace("priceMin", "least").replace("priceMax", "most")
+        profile.write_text(text)
+        report = load(register, [SMALL], profile=str(profile))
+        assert searches(register) == 5 + 3, "five pages, and the first of each band"
+    assert report.counts["completed"] == 100
+    assert len(report.shortfalls) == 3
+    assert report.shortfalls[0].endswith("found 20 of 200")
+
+
 def test_a_register_that_claims_more_than_it_has_is_told_by_partition(world: World) -> None:
     with SampleRegister({SMALL: 40}, overstated=3) as register:
         report = load(register, [SMALL])
@@ -307,6 +334,11 @@ def test_a_search_that_falls_short_calls_nothing_vanished(world: World, register
     gone = set(register.land.ids(0, [SMALL])) - set(register.land.ids(20, [SMALL]))
     assert gone
     assert load(register, [SMALL]).facts["changes"]["vanished"] == len(gone)
+    register.office.habits = register.office.habits._replace(overstated=3)
+    register.version = 0
+    report = load(register, [SMALL])
+    assert report.shortfalls
+    assert (report.facts["changes"]["returned"], report.facts["changes"]["vanished"]) == (len(gone), 0)
 
 
 # --- another register: a cursor, a key, other names of everything ---
@@ -343,6 +375,26 @@ def cli_retry(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(SystemExit) as stopped:
         cli.main()
     assert stopped.value.code == 0
+
+
+def test_a_cursor_that_leads_nowhere_ends_its_search(
+    world: World, register: SampleRegister, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The last page names itself as the next, as if there always were one."""
+    monkeypatch.setenv(KEY_VARIABLE, API_KEY)
+    right = register.office._county_search
+
+    def endless(fields: Mapping[str, str]) -> Answer:
+        answer = right(fields)
+        said = json.loads(answer.body)
+        said["page"].setdefault("next", fields.get("cursor"))
+        answer.body = json.dumps(said).encode()
+        return answer
+
+    monkeypatch.setattr(register.office, "_county_search", endless)
+    report = load(register, [BIG], profile="sample-county")
+    assert (report.counts["completed"], report.facts["requests"]["search"]) == (120, 2)
+    assert report.shortfalls == []
 
 
 def test_two_registers_in_one_table(world: World, register: SampleRegister, monkeypatch: pytest.MonkeyPatch) -> None:

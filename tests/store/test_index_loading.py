@@ -168,6 +168,7 @@ def test_where_rows_come_from(load: Load, database: Database) -> None:
         (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1 rest", [".xls workbook", ".xlsx"]),
         (b"PK\x03\x04 and nothing more", ["is damaged", ".xlsx"]),
         (b"%PDF-1.4\0\0\0", ["is not a table"]),
+        ("book,page," + "x" * 200_000, ["first line", "larger than field limit"]),
     ],
 )
 def test_files_that_cannot_do_are_refused_in_one_sentence(load: Load, content: str | bytes, words: list[str]) -> None:
@@ -180,6 +181,30 @@ def test_files_that_cannot_do_are_refused_in_one_sentence(load: Load, content: s
 def test_a_missing_file_is_refused(database: Database, tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match=r"nowhere\.csv cannot be read"):
         load_index(database, tmp_path / "nowhere.csv")
+
+
+def test_an_index_in_the_users_home(database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "of-mine.csv").write_text(lines("book,page", "1,2"))
+    assert load_index(database, "~/of-mine.csv").inserted == 1
+    with pytest.raises(ConfigurationError, match=r"~nobody-of-this-name/i\.csv cannot be read"):
+        load_index(database, "~nobody-of-this-name/i.csv")
+
+
+def test_a_workbook_of_charts_alone_is_refused(database: Database, tmp_path: Path) -> None:
+    book = openpyxl.Workbook()
+    book.create_chartsheet("sales")
+    del book["Sheet"]
+    book.save(tmp_path / "charts.xlsx")
+    with pytest.raises(ConfigurationError, match=r"charts\.xlsx is not an \.xlsx workbook"):
+        load_index(database, tmp_path / "charts.xlsx")
+
+
+def test_bad_lines_that_cannot_be_kept_end_the_load_in_one_sentence(database: Database, tmp_path: Path) -> None:
+    (tmp_path / "index.csv").write_text(lines("book,page", "one,2"))
+    (tmp_path / "file").touch()
+    with pytest.raises(ConfigurationError, match=r"Cannot write in .*file"):
+        load_index(database, tmp_path / "index.csv", bad_file=tmp_path / "file" / "bad-lines.csv")
 
 
 def test_a_list_without_anything_that_names_a_document_is_refused(load: Load) -> None:

@@ -19,7 +19,8 @@ import pytest
 
 from tasks import postgres, services
 from tasks.errors import ConfigurationError, IllegalMove, OutsideUnreachable
-from tasks.postgres import Database, embedded_url, migrate, open_database, pending_migrations
+from tasks.postgres import Database, migrate, open_database, pending_migrations
+from tasks.postgres_embedded import embedded_url
 from tasks.settings import Settings
 from tests.fakes.own_postgres import OwnPostgres
 
@@ -245,6 +246,19 @@ def test_a_long_home_has_its_socket_elsewhere(tmp_path: Path) -> None:
         assert services.wait_until_gone(home / "postgres")
 
 
+def test_folders_above_the_home_are_not_laid_open(tmp_path: Path) -> None:
+    """Root's Postgres runs as another user, who has to pass them; nobody has to read them."""
+    above = tmp_path / "above"
+    above.mkdir(mode=0o700)
+    home = above / "home"
+    try:
+        postgres.connect(embedded_url(home)).close()
+        assert stat.S_IMODE(above.stat().st_mode) == (0o711 if os.geteuid() == 0 else 0o700)
+    finally:
+        services.let_go(home / "postgres")
+        assert services.wait_until_gone(home / "postgres")
+
+
 @pytest.mark.parametrize("killed", ["program", "supervisor"])
 def test_what_was_committed_survives_a_crash(own_postgres: OwnPostgres, killed: str) -> None:
     database = Database(own_postgres.url)
@@ -262,7 +276,8 @@ def test_what_was_committed_survives_a_crash(own_postgres: OwnPostgres, killed: 
 
 def test_a_first_start_that_was_killed_does_not_spoil_the_next(tmp_path: Path) -> None:
     """`initdb` writes PG_VERSION long before it is done: a kill meanwhile must not look like a finished cluster."""
-    home, start = tmp_path / "home", "import sys; from pathlib import Path; from tasks.postgres import embedded_url\n"
+    home = tmp_path / "home"
+    start = "import sys; from pathlib import Path; from tasks.postgres_embedded import embedded_url\n"
     command = [sys.executable, "-c", start + "embedded_url(Path(sys.argv[1]))", str(home)]
     try:
         for after_s in (0.1, 0.3, 0.6):

@@ -14,7 +14,8 @@ from psycopg2 import sql
 
 from tasks import workloads
 from tasks.checkpoints import Queue
-from tasks.errors import OutsideUnreachable
+from tasks.errors import ConfigurationError, OutsideUnreachable
+from tasks.patience import patiently
 from tasks.postgres import Database, migrate
 from tasks.register_changes import Missed, change_report, forget_search, mark_vanished, sight, sighted
 from tasks.register_loading import COLUMNS, Fetched, Loader
@@ -504,7 +505,7 @@ def test_a_crash_in_the_middle_leaves_all_or_nothing_of_an_answer(own_postgres: 
         own_postgres.start()
 
     for number in range(3):
-        with queue.claim(50, columns=COLUMNS) as page:
+        with patiently(lambda: queue.claim(50, columns=COLUMNS), 10) as page:  # the pool may lend a dead connection
             fetched = [Fetched(row["id"], answer_of(row["id"])) for row in page.rows]
             crashing = threading.Timer(0.01, crash) if number == 1 else threading.Timer(0, lambda: None)
             crashing.start()
@@ -534,8 +535,16 @@ def test_sightings_are_noted_once_and_make_rows_once(database: Database) -> None
     assert (sighted(database, "s"), sighted(database, "t")) == (0, 2)
 
 
-def vanish(database: Database, search: str, run: str, *, of: str = "villa") -> Missed:
-    return mark_vanished(database, search, run, source="boligsiden", municipality="København", address_type=of)
+def test_ids_of_another_register_are_refused(database: Database) -> None:
+    """Its rows would stay the other's, and nobody would load them."""
+    find(database, ["a", "b"])
+    with pytest.raises(ConfigurationError, match=r"the register boligsiden has .* ids of mine; give .* an id_prefix"):
+        sight(database, "s", ["b", "c"], source="mine", municipality="København", address_type="villa")
+
+
+def vanish(database: Database, search: str, run: str, *, of: str = "villa", whole: bool = True) -> Missed:
+    where = {"source": "boligsiden", "municipality": "København", "address_type": of}
+    return mark_vanished(database, search, run, whole=whole, **where)
 
 
 def test_what_vanished_and_returned_is_the_truth(database: Database, office: RegisterOffice, land: Land) -> None:
@@ -551,6 +560,15 @@ def test_what_vanished_and_returned_is_the_truth(database: Database, office: Reg
     assert vanish(database, "second", "again") == (0, 0), "each is told once"
     assert vanish(database, "first", "back") == (len(after - before), len(gone))
     assert change_report(database, "back").kinds["returned"] == len(gone)
+
+
+def test_a_search_that_fell_short_only_brings_back(database: Database) -> None:
+    find(database, ["a", "b", "c"], search_id="first")
+    find(database, ["a", "c"], search_id="second")
+    assert vanish(database, "second", "run") == (1, 0)
+    find(database, ["a", "b"], search_id="third")
+    assert vanish(database, "third", "short", whole=False) == (0, 1)
+    assert [(change.kind, change.property_id) for change in changes(database, "short")] == [("returned", "b")]
 
 
 def test_other_searches_are_left_alone(database: Database) -> None:

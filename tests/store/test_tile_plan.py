@@ -282,7 +282,7 @@ def test_names_that_cannot(name: str, database: Database) -> None:
         ({"polygon": "{]"}, "no GeoJSON"),
         ({"polygon": "[1, 2]"}, "cannot be read"),
         ({"polygon": {"type": "Point", "coordinates": [1, 2]}}, "give polygons"),
-        ({"zoom": 25, "bbox": PRAGUE}, "zoom 25 is beyond 24"),
+        ({"zoom": 25, "bbox": PRAGUE}, "zoom 25 is not usable; give a number from 0 to 24"),
         ({"zoom": [12, 11], "bbox": PRAGUE}, "zoom"),
         ({"zoom": 24, "bbox": [-180, -85, 180, 85]}, "give an area of 1 to 500,000,000"),
     ],

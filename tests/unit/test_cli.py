@@ -87,6 +87,7 @@ USAGE = [
     (["status", "nope"], "there is no workload 'nope'; use one of documents"),
     (["failed", "documents", "--reason", "damged"], "there is no reason 'damged'; did you mean damaged?"),
     (["retry", "documents", "--reason", "zzz"], "there is no reason 'zzz'; use one of html_error_page,"),
+    (["retry", "tiles", "--step", "download"], "tiles has no step 'download'; leave --step out, there is only one."),
     (
         ["retry", "documents", "--step", "fetch"],
         "documents has no step 'fetch'; use one of download, optimize, upload.",
@@ -332,3 +333,10 @@ def test_doctor_says_what_is_away(tmp_path: Path) -> None:
     assert re.search(r"spool +│ wrong", done.stdout)
     assert "s3cret" not in done.stdout
     assert "Traceback" not in done.stderr
+
+
+def test_a_prefect_address_that_is_none(database_url: str, tmp_path: Path) -> None:
+    where = {"LANDRECORDS_DATABASE_URL": database_url, "LANDRECORDS_HOME": str(tmp_path / "home")}
+    done = program("doctor", PREFECT_API_URL="http://127.0.0.1:port/api", **where)
+    assert done.returncode == 2
+    assert re.search(r"Prefect API +│ wrong │ PREFECT_API_URL is no address", done.stdout)

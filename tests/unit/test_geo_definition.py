@@ -51,7 +51,7 @@ def test_a_file_a_text_and_a_mapping_are_the_same_workflow(tmp_path: Path) -> No
     found = load_workflow(WORKFLOW)
     assert found.problems == ()
     assert found.version == "2"
-    assert found.node("wide").execution.max_retries == 1
+    assert {node.id: node for node in found.nodes}["wide"].execution.max_retries == 1
     assert edges(found) == [
         "cut.output -> saved.input",
         "plots.output -> wide.input",

@@ -21,7 +21,20 @@ from tasks.geo.meters import Measured
 from tasks.geo.nodes import Node
 from tasks.geo.outcome import State, node_states
 from tests.fakes import geo_engine as fakes
-from tests.fakes.geo_engine import Among, Bench, InOrder, Kept, Numbers, Ordered, Parity, Plus, Total, after, graph
+from tests.fakes.geo_engine import (
+    Among,
+    Bench,
+    InOrder,
+    Kept,
+    Numbers,
+    Ordered,
+    Parity,
+    Plus,
+    Total,
+    Uneven,
+    after,
+    graph,
+)
 
 TOLERANT = Execution(continue_on_error=True)
 
@@ -214,6 +227,21 @@ def test_a_broken_sink_leaves_the_other_one_whole(bench: Bench, kept: Callable[.
     assert states(engine) == {"s": "completed", "k": "failed", "k2": "completed"}
 
 
+def test_what_was_borne_is_told_where_the_stage_fails_all_the_same(bench: Bench, kept: Callable[..., Kept]) -> None:
+    nodes = {"s": Numbers(), "p": Plus(fails_at=5), "k": kept(), "k2": kept("k2", fails_in="conclude")}
+    engine = bench.engine(graph(nodes, "s>p p>k s>k2", p=TOLERANT, k2=TOLERANT))
+    engine.run()
+    assert states(engine) == {"s": "skipped", "p": "failed", "k": "skipped", "k2": "failed"}
+
+
+def test_an_overlay_that_is_gathered_again_is_held_once(bench: Bench, kept: Callable[..., Kept]) -> None:
+    nodes = {"s": Numbers(), "t": Numbers(name="t"), "a": Among(hold_bytes=3 << 20, flaky_times=2), "k": kept()}
+    engine = bench.engine(graph(nodes, "s>a t>a.overlay a>k"), memory_bytes=4 << 20)
+    engine.run()
+    assert engine.budget.peak < 4 << 20
+    assert engine.budget.held == 0
+
+
 @pytest.mark.parametrize("fails_in", ["prepare", "conclude"])
 def test_so_does_one_that_fails_before_or_after_its_parts(
     bench: Bench, kept: Callable[..., Kept], fails_in: str
@@ -234,6 +262,25 @@ def test_a_node_that_takes_too_long_is_given_up(bench: Bench, kept: Callable[...
     assert states(engine)["p"] == State.TIMEOUT
 
 
+def test_so_is_a_lookup_whose_overlay_takes_too_long(bench: Bench, kept: Callable[..., Kept]) -> None:
+    nodes = {"s": Numbers(), "t": Numbers(name="t"), "a": Among(build_s=4), "k": kept()}
+    of = graph(nodes, "s>a t>a.overlay a>k", a=Execution(timeout_s=0.2, max_retries=0))
+    began = time.monotonic()
+    with pytest.raises(NodeFailed, match=r"^node a: it took longer than its 0.2 s"):
+        bench.engine(of).run()
+    assert time.monotonic() - began < 3.0
+
+
+def test_so_is_a_sink_that_does_not_come_to_its_end(bench: Bench, kept: Callable[..., Kept]) -> None:
+    of = graph({"s": Numbers(), "k": kept(conclude_s=4)}, "s>k", k=Execution(timeout_s=0.2, max_retries=0))
+    engine = bench.engine(of)
+    began = time.monotonic()
+    with pytest.raises(NodeFailed, match=r"^node k: it took longer than its 0.2 s"):
+        engine.run()
+    assert time.monotonic() - began < 3.0
+    assert states(engine)["k"] == State.TIMEOUT
+
+
 def test_time_spent_waiting_for_others_is_not_the_nodes(bench: Bench, kept: Callable[..., Kept]) -> None:
     nodes = {"s": Numbers(batch_s=0.1), "p": Plus(), "k": kept()}
     bench.engine(graph(nodes, "s>p p>k", p=Execution(timeout_s=0.5, max_retries=0))).run()
@@ -242,16 +289,17 @@ def test_time_spent_waiting_for_others_is_not_the_nodes(bench: Bench, kept: Call
 # --- the end of a run ---
 
 
-@pytest.mark.parametrize("where", ["read", "apply", "write", "finish", "gather"])
+@pytest.mark.parametrize("where", ["read", "apply", "write", "finish", "conclude", "gather"])
 def test_a_stop_ends_it_within_three_seconds_wherever_it_is(
     bench: Bench, kept: Callable[..., Kept], where: str
 ) -> None:
     hang_s = 6.0
+    slow_s = hang_s if where in ("write", "finish", "conclude") else 0
     nodes: dict[str, Node] = {
         "s": Numbers(features=60_000, rows=5000, batch_s=hang_s if where == "read" else 0),
         "p": Plus(batch_s=hang_s if where == "apply" else 0),
         "tot": Total(batch_s=0.2 if where == "gather" else 0),
-        "k": kept(write_s=hang_s if where == "write" else 0, hang_s=hang_s if where == "finish" else 0),
+        "k": kept(**{{"write": "write_s", "finish": "hang_s", "conclude": "conclude_s"}.get(where, "hang_s"): slow_s}),
     }
     edges = "s>p p>tot tot>k" if where == "gather" else "s>p p>k"
     used = {name: made for name, made in nodes.items() if name in edges.replace(">", " ").split()}
@@ -376,6 +424,54 @@ def test_what_a_node_that_may_fail_did_not_do_is_tried_again(bench: Bench, kept:
     assert list(bench.engine(of).run().failures) == ["p"]
     assert bench.engine(of).run().failures == {}
     assert sink.numbers() == other.numbers() == list(range(1000))
+
+
+def test_outputs_stored_again_in_other_batches_are_still_read_once(bench: Bench, kept: Callable[..., Kept]) -> None:
+    """The source is read again; what its reader has done of it stays done."""
+    sink = kept()
+    nodes: dict[str, Node] = {"s": Uneven(features=200_000, shares=1), "q": Plus(), "k2": kept("k2")}
+    nodes |= {"p": Plus(flaky="p", flaky_times=1), "k": sink}
+    of = graph(nodes, "s>p p>k s>q q>k2", p=Execution(max_retries=0))
+    with pytest.raises(NodeFailed, match="node p"):
+        bench.engine(of).run()
+    (stored,) = (bench.folder / "run").rglob("*.arrow")
+    stored.write_bytes(stored.read_bytes()[:-100])
+    bench.engine(of).run()
+    assert len(fakes.reads) == 2
+    assert sink.numbers() == list(range(200_000))
+
+
+def test_a_sink_in_order_that_failed_gets_everything_in_one_part(bench: Bench, kept: Callable[..., Kept]) -> None:
+    in_order, other = kept("k", of=InOrder, fails_in="prepare"), kept("k2")
+    nodes: dict[str, Node] = {"s": Numbers(features=200_000, rows=10_000), "k": in_order, "k2": other}
+    bench.engine(graph(nodes, "s>k s>k2", k=TOLERANT)).run()
+    assert [file.name for file in other.folder.glob("part-*.json")] == ["part-0.json"]
+
+
+def test_what_a_sink_has_written_stays_written_where_another_node_is_corrected(
+    bench: Bench, kept: Callable[..., Kept]
+) -> None:
+    """A table knows its parts by the run and the key in `Work.run_id`."""
+
+    class Named(Kept):
+        def open(self, layout: Any, work: Any) -> Any:
+            names[work.node_id].add(work.run_id)
+            return super().open(layout, work)
+
+    names: dict[str, set[str]] = {"k": set(), "k2": set()}
+    nodes: dict[str, Node] = {"s": Numbers(), "k": kept(of=Named), "k2": kept("k2", of=Named)}
+    with pytest.raises(NodeFailed):
+        bench.engine(graph({**nodes, "p": Plus(fails_at=3)}, "s>k s>p p>k2")).run()
+    bench.engine(graph({**nodes, "p": Plus()}, "s>k s>p p>k2")).run()
+    assert {name: len(found) for name, found in names.items()} == {"k": 1, "k2": 2}
+
+
+def test_another_address_is_another_place(bench: Bench, kept: Callable[..., Kept]) -> None:
+    keys = set()
+    for url in ("postgresql://one/a", "postgresql://two/a"):
+        engine = bench.engine(graph({"s": Numbers(), "k": kept(url=url)}, "s>k"))
+        keys.add(engine.works["s+k"].key)
+    assert len(keys) == 2
 
 
 def test_stored_outputs_go_when_nobody_needs_them_any_more(bench: Bench, kept: Callable[..., Kept]) -> None:

@@ -334,6 +334,39 @@ def test_text_that_grows_without_end_is_stopped() -> None:
     assert caught.value.reason == "too_large"
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "concat(" + ", ".join(["lpad('', 10000)"] * 500) + ")",
+        "replace(lpad('', 10000), ' ', '" + "a" * 9000 + "')",
+        "concat(" + ", ".join(["lpad(t, 10000)"] * 600) + ")",
+        "replace(lpad('', 10000), ' ', '" + "a" * 100 + "') || t",
+    ],
+    ids=lambda text: text[:18],
+)
+def test_nor_does_text_that_is_written_out(text: str) -> None:
+    rows = [{"i": 1, "n": None, "t": "a", "b": None, "d": None}] * 2000
+    with pytest.raises(TerminalError, match="more than 256 MiB of text"):
+        run(text, rows)
+
+
+@pytest.mark.parametrize(
+    "level", ["case {} when 1 then 1 when 2 then 2 end", "case when {} between 0 and 1 then 1 end"]
+)
+def test_parts_that_multiply_are_refused(level: str) -> None:
+    text = "i"
+    for _ in range(15):
+        text = level.format(text)
+    with pytest.raises(ExpressionProblem, match="it comes to more than 10,000 parts; divide it"):
+        compiled(text, SCHEMA)
+
+
+def test_integers_are_rounded_to_tens_too() -> None:
+    rows = [{"i": i, "n": None, "t": None, "b": None, "d": None} for i in (125, -125, None)]
+    assert run("round(i, -1)", rows) == [130, -130, None]
+    assert run("round(i, 1)", rows) == [125, -125, None]
+
+
 def test_columns_of_every_width_and_zone_are_taken() -> None:
     moment = dt.datetime(2024, 1, 2, 23, 30, tzinfo=dt.timezone(dt.timedelta(hours=-5)))
     arrays = {

@@ -19,7 +19,7 @@ from tasks.geo.nodes import Node
 from tasks.geo.part_processes import PartProcesses
 from tasks.geo.plan import plan
 from tests.fakes import geo_engine as fakes
-from tests.fakes.geo_engine import Among, Bench, InOrder, Kept, Numbers, Parity, Plus, Total, after, graph
+from tests.fakes.geo_engine import Among, Bench, Deadly, InOrder, Kept, Numbers, Parity, Plus, Total, after, graph
 
 
 @pytest.fixture
@@ -36,8 +36,8 @@ def spread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable
     bench = Bench(tmp_path)
     opened: list[PartProcesses] = []
 
-    def make(of: Any) -> Engine:
-        engine = bench.engine(plan(of, spread=True))
+    def make(of: Any, **options: Any) -> Engine:
+        engine = bench.engine(plan(of, spread=True), **options)
         opened.append(PartProcesses(engine))
         engine.run_part = opened[-1].run
         return engine
@@ -76,6 +76,18 @@ def test_a_failure_in_a_process_is_told_here_and_a_hung_one_is_killed(
     engine = spread(graph({**nodes, "p": Plus(batch_s=60)}, "s>p p>k", p=Execution(timeout_s=0.3, max_retries=0)))
     with pytest.raises(NodeFailed, match=r"longer than its 0\.3 s"):
         engine.run()
+
+
+def test_a_process_that_dies_is_replaced_and_its_part_done_by_another(
+    spread: Callable[..., Engine], kept: Callable[..., Kept], tmp_path: Path
+) -> None:
+    """One retry has to do: what is dead is not tried again."""
+    sink = kept()
+    nodes = {"s": Numbers(), "p": Deadly(mark=tmp_path / "died"), "k": sink}
+    engine = spread(graph(nodes, "s>p p>k", s=Execution(max_retries=1)), threads=1)
+    engine.run()
+    assert engine.works["s+p+k"].retries == {"s": 1}
+    assert sink.numbers() == list(range(1000))
 
 
 def test_a_stop_ends_the_processes(spread: Callable[..., Engine], kept: Callable[..., Kept]) -> None:

@@ -377,6 +377,25 @@ def test_gathering_nodes_tell_their_memory(folder: Path) -> None:
     assert found.expected["whole"].memory_bytes
 
 
+def test_an_overlay_has_to_fit_into_memory(folder: Path) -> None:
+    text = flow(PLOTS, "{id: cut, type: geoprocessing.clip, inputs: {input: plots, overlay: plots}}", SAVED % "cut")
+    (note,) = checked(text, folder).notes
+    assert "gathers its overlay before it goes on, about 1 MiB; the budget (memory_mb) has to have room" in note.message
+
+
+@pytest.mark.parametrize(
+    "url", ["postgresql://clerk:t0ps3cret@h/db", "host=h password=t0ps3cret", "postgresql://h/db?password=t0ps3cret"]
+)
+def test_a_password_in_a_file_is_refused(folder: Path, url: str) -> None:
+    """Also one that comes by a parameter: definition and parameters are kept with the run."""
+    sink = "{id: table, type: data_sink.postgis, parameters: {table: x, srid: 3857, url: '${to}'}, inputs: plots}"
+    found = checked(flow(PLOTS, sink, parameters=f"{{to: {{default: '{url}'}}}}"), folder)
+    (problem,) = found.problems
+    assert (problem.node, problem.field) == ("table", "url")
+    assert "it holds a password; put the address into the environment, and give env:NAME here" in problem.message
+    assert checked(flow(PLOTS, sink, parameters="{to: {}}"), folder, to="env:PLACE").problems == []
+
+
 def test_streams_that_meet_are_given_to_merge_by_edge(folder: Path) -> None:
     more = PLOTS.replace("plots,", "more,", 1)
     text = flow(PLOTS, more, "{id: both, type: geoprocessing.merge, inputs: [plots, more]}", SAVED % "both")

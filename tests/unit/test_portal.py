@@ -459,6 +459,7 @@ def test_json_and_the_given_address(tmp_path: Path) -> None:
         ("[direct]\nurl_template = '{}'", "direct.url_template"),
         ("[[ranges]]\nadapter = 'ftp'\nfirst = 1", "ranges.0.adapter"),
         ("[[ranges]]\nadapter = 'direct'\nfirst = 0", "ranges.0.first"),
+        ("[[ranges]]\nadapter = 'direct'\nfirst = 9\nlast = 3", "last is 3, before first"),
         ("portal_url = 'portal.example'", "portal_url"),
         ("portal_url = ", "not valid TOML"),
     ],

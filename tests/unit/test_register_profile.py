@@ -55,7 +55,8 @@ def test_one_may_have_a_file_of_ones_own(tmp_path: Path) -> None:
     assert load_register(tmp_path / "mine.json", "http://127.0.0.1:5000/api").api_url == "http://127.0.0.1:5000/api/"
     (tmp_path / "mine.toml").write_text('source = "x')
     (tmp_path / "list.json").write_text("[]")
-    for wrong in (tmp_path / "mine.toml", tmp_path / "list.json", tmp_path / "none.toml", "boligside"):
+    unknown = "~nobody-of-that-name/mine.toml"
+    for wrong in (tmp_path / "mine.toml", tmp_path / "list.json", tmp_path / "none.toml", "boligside", unknown):
         with pytest.raises(ConfigurationError):
             load_register(wrong)
 
@@ -158,6 +159,20 @@ def test_hits_say_ids_total_and_what_to_divide_by() -> None:
     assert (hits.ids, hits.total, hits.next) == (("county:7",), 300, "Mg==")
 
 
+def test_hits_that_no_row_can_hold_are_left_out() -> None:
+    bad = [{}, {"addressID": "a\0"}, {"addressID": "\ud800"}, {"addressID": "a\\b"}, {"addressID": "a" * 201}]
+    bad += [{"addressID": value, "zipCode": {"code": 1}, "latestValuation": [5]} for value in (None, "", {}, 10**30)]
+    hits = [*bad, {"addressID": 7, "zipCode": "\0", "latestValuation": 4.5}, {"addressID": "b", "zipCode": ""}]
+    body = json.dumps({"addresses": hits, "totalHits": len(hits)}).replace("4.5", "1e999")
+    found = read_hits(DANISH, body.encode())
+    assert (found.ids, found.total) == (("7", "b"), len(hits))
+    assert found.values == {"municipality": (), "address_type": (), "zip_code": (), "price": ()}
+    assert read_hits(DANISH, body.replace("1e999", "4.5").encode()).values["price"] == (4.5,)
+    silent = DANISH.search.model_copy(update={"total": ""})
+    with pytest.raises(BadRecord, match="addressID is missing in a hit"):
+        read_hits(DANISH.model_copy(update={"search": silent}), body.encode())
+
+
 @pytest.mark.parametrize(
     "body",
     [
@@ -167,6 +182,7 @@ def test_hits_say_ids_total_and_what_to_divide_by() -> None:
         {"addresses": ["a"], "totalHits": 1},
         {"addresses": [], "totalHits": "1"},
         {"addresses": [], "totalHits": -1},
+        {"addresses": [], "totalHits": 2**31},
         {"addresses": [{}], "totalHits": 1},
         {"addresses": [{"addressID": ""}], "totalHits": 1},
         {"error": {"code": 500}},

@@ -31,6 +31,13 @@ def test_zip_codes_come_before_prices() -> None:
     assert parts == [{**WHOLE, "zip_code": "2100"}, {**WHOLE, "zip_code": "2200"}]
 
 
+def test_what_was_tried_divides_no_more() -> None:
+    seen = {"zip_code": [2100, 2200], "price": list(range(1000))}
+    parts = divide(PROFILE, WHOLE, 14_368, seen, ["zip_code"])
+    assert [set(part) - set(WHOLE) for part in parts] == [{"price"}] * 3
+    assert divide(PROFILE, WHOLE, 14_368, seen, ["zip_code", "price"]) == []
+
+
 def test_one_zip_code_divides_nothing() -> None:
     parts = divide(PROFILE, WHOLE, 14_368, {"zip_code": ["2791"], "price": list(range(1000))})
     assert [set(part) - set(WHOLE) for part in parts] == [{"price"}] * len(parts)

@@ -39,9 +39,11 @@ def test_paths_are_absolute_and_know_the_users_home(bare: Path, monkeypatch: pyt
     monkeypatch.setenv("HOME", str(bare))
     monkeypatch.setenv("LANDRECORDS_HOME", "~/records")
     monkeypatch.setenv("LANDRECORDS_SPOOL_DIR", "fast disk")
+    monkeypatch.setenv("LANDRECORDS_STAGES", "~/stages.toml")
     settings = load_settings()
     assert settings.home == bare / "records"
     assert settings.spool == bare / "fast disk"
+    assert settings.stages == bare / "stages.toml"
     assert settings.store == (bare / "records" / "store").as_uri()
 
 
@@ -58,11 +60,24 @@ def test_usable_stores(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     assert load_settings().store == url
 
 
-@pytest.mark.parametrize("url", ["s3://bucket", "file://relative/x", "gs:///x", "/data/store", "nonsense", "file:x"])
+UNUSABLE = [
+    "s3://bucket",
+    "file://relative/x",
+    "gs:///x",
+    "/data/store",
+    "nonsense",
+    "file:x",
+    "gs://[x",
+    "s3://k:s3cret@b",
+]
+
+
+@pytest.mark.parametrize("url", UNUSABLE)
 def test_unusable_stores_are_named_with_the_remedy(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LANDRECORDS_STORE_URL", url)
-    with pytest.raises(ConfigurationError, match=r"LANDRECORDS_STORE_URL.*use file:///.*gs://"):
+    with pytest.raises(ConfigurationError, match=r"LANDRECORDS_STORE_URL.*use file:///.*gs://") as refused:
         load_settings()
+    assert "s3cret" not in str(refused.value)
 
 
 def test_the_database_address_is_a_secret(monkeypatch: pytest.MonkeyPatch) -> None:
