@@ -23,6 +23,7 @@ whole machine is noticed and taken off, and said.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import math
 import shutil
 import subprocess
@@ -119,11 +120,12 @@ def _tile(table: Any, shapes: Any, east: int, north: int, at_most: int) -> pa.Re
 
 @dataclass
 class Measured:
-    """What a contender took; `peak_bytes` over all its processes and the server's."""
+    """What a contender took; `peak_bytes` over all its processes and the server's, `client_bytes` over its own."""
 
     seconds: float
     cpu_s: float
     peak_bytes: int
+    client_bytes: int
     paused_s: float
 
 
@@ -133,9 +135,9 @@ class Watch:
     TICK_S = 0.1
     PAUSE_S = 2.0
 
-    def __init__(self, roots: Callable[[], Iterator[psutil.Process]]) -> None:
-        self._roots, self._over = roots, threading.Event()
-        self.peak_bytes, self.paused_s = 0, 0.0
+    def __init__(self, client: psutil.Process, server: psutil.Process) -> None:
+        self._client, self._server, self._over = client, server, threading.Event()
+        self.peak_bytes, self.client_bytes, self.paused_s = 0, 0, 0.0
         self._cpu: dict[int, float] = {}
         self._before: dict[int, float] = {}
         self._thread = threading.Thread(target=self._look, daemon=True)
@@ -143,7 +145,7 @@ class Watch:
     def __enter__(self) -> Watch:
         self._glance()
         self._before = dict(self._cpu)
-        self.peak_bytes = 0
+        self.peak_bytes = self.client_bytes = 0
         self._began = time.monotonic()
         self._thread.start()
         return self
@@ -157,7 +159,7 @@ class Watch:
     @property
     def measured(self) -> Measured:
         cpu_s = sum(used - self._before.get(pid, 0.0) for pid, used in self._cpu.items())
-        return Measured(self.seconds, cpu_s, self.peak_bytes, self.paused_s)
+        return Measured(self.seconds, cpu_s, self.peak_bytes, self.client_bytes, self.paused_s)
 
     def _look(self) -> None:
         last = time.monotonic()
@@ -168,15 +170,18 @@ class Watch:
             last = now
 
     def _glance(self) -> None:
+        client, server = self._held(self._client), self._held(self._server)
+        self.peak_bytes = max(self.peak_bytes, client + server)
+        self.client_bytes = max(self.client_bytes, client)
+
+    def _held(self, root: psutil.Process) -> int:
         held = 0
-        for process in self._roots():
-            try:
+        for process in _family(root):
+            with contextlib.suppress(psutil.Error):
                 times = process.cpu_times()
                 self._cpu[process.pid] = times.user + times.system
                 held += _own_bytes(process)
-            except psutil.Error:
-                continue
-        self.peak_bytes = max(self.peak_bytes, held)
+        return held
 
 
 def _own_bytes(process: psutil.Process) -> int:
@@ -227,14 +232,16 @@ class Bench:
 
     def title(self, title: str) -> None:
         """Print it, and what stands in the lines below."""
-        print(f"\n{title}\n{'':22}{'seconds':>9}{'rows/s':>10}{'cpu s':>8}{'own MB':>8}{'paused':>8}  of ours")
+        print(
+            f"\n{title}\n{'':22}{'seconds':>9}{'rows/s':>10}{'cpu s':>8}{'own MB':>8}{'client':>8}{'paused':>8}  of ours"
+        )
 
     def line(self, name: str, measured: Measured, features: int, ours: Measured | None) -> None:
         """Print it."""
         ratio = f"{measured.seconds / ours.seconds:8.2f}" if ours else ""
         print(
             f"{name:22}{measured.seconds:9.1f}{features / measured.seconds:10,.0f}{measured.cpu_s:8.1f}"
-            f"{measured.peak_bytes / 2**20:8.0f}{measured.paused_s:8.0f}{ratio}",
+            f"{measured.peak_bytes / 2**20:8.0f}{measured.client_bytes / 2**20:8.0f}{measured.paused_s:8.0f}{ratio}",
             flush=True,
         )
 
@@ -244,7 +251,7 @@ class Bench:
         code = f"from bench_geoetl import *; contend({contender.__name__!r}, {str(path)!r}, {self.url!r}, {buffered})"
         with subprocess.Popen([sys.executable, "-c", code], cwd=Path(__file__).parent) as process:
             own = psutil.Process(process.pid)
-            with Watch(lambda: _families(own, server)) as watch:
+            with Watch(own, server) as watch:
                 assert process.wait() == 0, f"{contender.__name__} failed"
         return watch.measured
 
@@ -375,12 +382,9 @@ def _chain(nodes: dict[str, Any], outside: Doors) -> Graph:
     return Graph(nodes, edges, layouts, described, {name: Execution() for name in nodes})
 
 
-def _families(*roots: psutil.Process) -> Iterator[psutil.Process]:
-    for root in roots:
-        try:
-            yield from (root, *root.children(recursive=True))
-        except psutil.Error:
-            continue
+def _family(root: psutil.Process) -> Iterator[psutil.Process]:
+    with contextlib.suppress(psutil.Error):
+        yield from (root, *root.children(recursive=True))
 
 
 def contend(name: str, path: str, url: str, buffered: bool) -> None:
