@@ -63,6 +63,8 @@ CONTENDERS = ("ours", "ogr2ogr", "geopandas")
 PACKED, LOADED = "packed.arrow", "loaded"
 """The file of rows that are loaded alone, and the table they go to."""
 
+HEADS = {"seconds": 9, "rows/s": 10, "cpu s": 8, "own MB": 8, "client": 8, "paused": 8}
+
 TOLERANCE = 1e-9
 """Degrees."""
 
@@ -232,9 +234,8 @@ class Bench:
 
     def title(self, title: str) -> None:
         """Print it, and what stands in the lines below."""
-        print(
-            f"\n{title}\n{'':22}{'seconds':>9}{'rows/s':>10}{'cpu s':>8}{'own MB':>8}{'client':>8}{'paused':>8}  of ours"
-        )
+        heads = "".join(f"{head:>{width}}" for head, width in HEADS.items())
+        print(f"\n{title}\n{'':22}{heads}  of ours")
 
     def line(self, name: str, measured: Measured, features: int, ours: Measured | None) -> None:
         """Print it."""

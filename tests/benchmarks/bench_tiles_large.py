@@ -57,9 +57,8 @@ def compare(home: Path, tiles: int, rows: int) -> None:
         told = {part: run(home, part, url, tiles, rows) for part in PARTS}
     flow, plain, planned = told["flow"], told["plain"], told["plan"]
     print(f"{tiles:,} tiles: {flow['seconds']:.1f} s, {tiles / flow['seconds']:,.0f}/s, peak {flow['peak_mb']:.0f} MB")
-    print(
-        f"  {flow['task_runs']:.0f} task runs, Prefect's database {flow['prefect_mb']:.0f} MB, ours {flow['ours_mb']:.0f} MB"
-    )
+    sizes = f"Prefect's database {flow['prefect_mb']:.0f} MB, ours {flow['ours_mb']:.0f} MB"
+    print(f"  {flow['task_runs']:.0f} task runs, {sizes}")
     print(f"  without Prefect {plain['seconds']:.1f} s: its share is {1 - plain['seconds'] / flow['seconds']:.1%}")
     print(f"{rows:,} rows planned: {planned['seconds']:.1f} s, peak {planned['peak_mb']:.0f} MB")
 
