@@ -5,7 +5,7 @@ Killed at any moment, the next run goes on where this one stopped: searches keep
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import closing
 from datetime import timedelta
 from typing import Annotated, Literal, cast
@@ -121,19 +121,20 @@ def properties(
             if FORMATS[export]:
                 tools.store.check()
             with dialled(tools.clock, requested=requests_per_second, default=default):
-                searches = begin(tools)
-                for page in search(tools, searches):
-                    run.page_done(page.number, page.counts)
-                ended = end_searches(run, tools, searches)
+                if not on_market_only:
+                    begin(tools)
+                    for page in search(tools):
+                        run.page_done(page.number, page.counts)
+                ended = end_searches(run, tools)
                 fetch_again(tools, refresh, age)
                 for page in crawl(tools):
                     run.page_done(page.number, page.counts)
             try:
                 exported = exports(tools, FORMATS[export])
             except LandrecordsError:
-                closing_report(run, tools, searches, ended, [])
+                closing_report(run, tools, ended, [])
                 raise
-            return closing_report(run, tools, searches, ended, exported)
+            return closing_report(run, tools, ended, exported)
 
 
 def _words(name: str, given: list[str]) -> tuple[str, ...]:
@@ -146,10 +147,8 @@ def _words(name: str, given: list[str]) -> tuple[str, ...]:
     return words
 
 
-def search(tools: Toolbox, searches: Sequence[str]) -> Iterator[PageResult]:
+def search(tools: Toolbox) -> Iterator[PageResult]:
     """Walk the queries of the run's searches, the parts they are divided into, and those that are due again."""
-    if not searches:
-        return
     tag = f"api-{tools.clock.host}"
     limit_pages(tag)
     tools.queries.release_dead()
@@ -160,7 +159,7 @@ def search(tools: Toolbox, searches: Sequence[str]) -> Iterator[PageResult]:
             yield page
             if tools.is_enough_found():
                 return
-        more = search_further(tools, searches)
+        more = search_further(tools)
 
 
 def crawl(tools: Toolbox) -> Iterator[PageResult]:

@@ -13,7 +13,8 @@ from prefect.client.schemas.objects import State
 
 from tasks.geo.chain import NodeFailed
 from tasks.geo.engine import Engine, RunRecord
-from tasks.geo.stage_work import StageRecord, StageWork
+from tasks.geo.stage_folder import StageRecord
+from tasks.geo.stage_work import StageWork
 from tasks.geoetl_tools import Job, Toolbox, toolbox
 from tasks.pipeline import PAGE, PageResult, refuse_when_stopped, run_pages
 

@@ -54,17 +54,24 @@ def page_size(rows: int) -> int:
 # --- before ---
 
 
-def begin(tools: Toolbox) -> list[str]:
-    """The names of the run's searches, under way or new; none where it only looks at what is on the market."""
+def begin(tools: Toolbox) -> None:
+    """See that there is a search of all that the run looks for."""
     job = tools.job
-    if job.on_market_only:
+    begin_searches(tools.database, job.profile.source, job.municipalities, job.address_types)
+
+
+def under_way(tools: Toolbox) -> list[str]:
+    """Names of the run's searches that nobody has ended. Looked up each time: runs side by side walk theirs together,
+    and who settles the last query of one ends it, whoever began it."""
+    if tools.job.on_market_only:
         return []
-    return begin_searches(tools.database, job.profile.source, job.municipalities, job.address_types)
+    searches = partial(tools.database.rows, sql_text("properties_under_way"), tools.job.scope().parameters)
+    return [search_id for (search_id,) in patiently(searches, DATABASE_PATIENCE_S)]
 
 
-def search_further(tools: Toolbox, searches: Sequence[str]) -> bool:
+def search_further(tools: Toolbox) -> bool:
     """Whether searches whose queries are all over have new ones: parts of what their first parts had not all of."""
-    calls = [partial(divide_further, tools.database, tools.job.profile, search_id) for search_id in searches]
+    calls = [partial(divide_further, tools.database, tools.job.profile, search_id) for search_id in under_way(tools)]
     return bool(sum(patiently(call, DATABASE_PATIENCE_S) for call in calls))
 
 
@@ -138,10 +145,10 @@ def _search_pages(tools: Toolbox, total: int) -> int:
 # --- after ---
 
 
-def end_searches(run: Run, tools: Toolbox, search_ids: Sequence[str]) -> list[SearchEnd]:
+def end_searches(run: Run, tools: Toolbox) -> list[SearchEnd]:
     """Compare the searches that are over with what the register says it has; each shortfall is told at once."""
     ended = []
-    for search_id in search_ids:
+    for search_id in under_way(tools):
         end = patiently(partial(end_search, tools.database, search_id, run.run_id), DATABASE_PATIENCE_S)
         if end is not None:
             ended.append(end)
@@ -150,15 +157,13 @@ def end_searches(run: Run, tools: Toolbox, search_ids: Sequence[str]) -> list[Se
     return ended
 
 
-def closing_report(
-    run: Run, tools: Toolbox, searches: Sequence[str], ended: Sequence[SearchEnd], exported: Sequence[str]
-) -> RunReport:
+def closing_report(run: Run, tools: Toolbox, ended: Sequence[SearchEnd], exported: Sequence[str]) -> RunReport:
     """Count, publish. Raises OutsideUnreachable when the register gave nothing but errors, ConfigurationError when
     it has nothing of what was asked for."""
     source = {"source": tools.job.profile.source}
     report: RunReport = patiently(lambda: run.report(sql_text("properties_counts"), source), DATABASE_PATIENCE_S)
     report.shortfalls = [said for end in ended for said in end.shortfalls]
-    report.facts = facts(run, tools, searches, ended, exported)
+    report.facts = facts(run, tools, ended, exported)
     arguments = {"run_id": run.run_id, "limit": SHOWN_FAILURES, **source}
     rows = patiently(lambda: tools.database.rows(sql_text("properties_failures"), arguments), DATABASE_PATIENCE_S)
     names = ("id", "reason", "field", "error", "attempts")
@@ -169,9 +174,7 @@ def closing_report(
     return report
 
 
-def facts(
-    run: Run, tools: Toolbox, searches: Sequence[str], ended: Sequence[SearchEnd], exported: Sequence[str]
-) -> dict[str, Any]:
+def facts(run: Run, tools: Toolbox, ended: Sequence[SearchEnd], exported: Sequence[str]) -> dict[str, Any]:
     """What only a register's run has to tell.
 
     searches        whole, short, unfinished (by a limit, or at work in another run); properties they named
@@ -187,7 +190,7 @@ def facts(
         "searches": {
             "whole": len(ended) - short,
             "short": short,
-            "unfinished": len(searches) - len(ended),
+            "unfinished": len(under_way(tools)),
             "properties": sum(end.found for end in ended),
         },
         "requests": {kind: tools.requests[kind] for kind in ("search", "detail")},

@@ -27,15 +27,15 @@ COLUMNS = (
 
 def begin_searches(
     database: Database, source: str, municipalities: Sequence[str], address_types: Sequence[str]
-) -> list[str]:
-    """Names of the searches of these municipalities and types: those under way, and new ones."""
+) -> None:
+    """See that there is a search of each of these municipalities and types: one under way, or a new one."""
     arguments = {
         "source": source,
         "municipalities": list(municipalities),
         "address_types": list(address_types),
         "resumed_within_s": RESUMED_WITHIN_S,
     }
-    return [search_id for (search_id,) in database.rows(sql_text("properties_begin_searches"), arguments)]
+    database.rows(sql_text("properties_begin_searches"), arguments)
 
 
 def note_progress(page: Page, row: Row) -> None:

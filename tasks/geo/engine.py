@@ -29,7 +29,8 @@ from tasks.geo.memory import Budget
 from tasks.geo.nodes import Outside, Source
 from tasks.geo.part_work import TICK_S, PartRecord, PartWork
 from tasks.geo.plan import Output, Plan, Stage
-from tasks.geo.stage_work import StageRecord, StageWork
+from tasks.geo.stage_folder import StageRecord
+from tasks.geo.stage_work import StageWork
 from tasks.geo.stored import StoredPart, read_all
 from tasks.geo.workers import Workers, in_thread
 
@@ -162,7 +163,7 @@ class Engine:
 
     def stored_folder(self, output: Output) -> Path:
         """Where they are."""
-        return self.works[self.plan.makers[output].name].folder
+        return self.works[self.plan.makers[output].name].folder.path
 
     # --- running ---
 
@@ -245,7 +246,7 @@ class Engine:
 
     def _restore(self) -> None:
         """Take over what is done: all of it, but for stages whose stored outputs are needed and gone."""
-        found = {name: work.done() for name, work in self.works.items()}
+        found = {name: work.folder.done() for name, work in self.works.items()}
         missing: set[str] = set()
         for stage in reversed(self.plan.stages):
             done = found[stage.name]
@@ -253,7 +254,7 @@ class Engine:
                 missing.add(stage.name)
                 for need in stage.needs:
                     maker = self.plan.makers[need].name
-                    before, folder = found[maker], self.works[maker].folder
+                    before, folder = found[maker], self.works[maker].folder.path
                     if before is None or not all(part.intact(folder) for part in before.stored[str(need)]):
                         missing.add(maker)
         for name, done in found.items():

@@ -221,7 +221,7 @@ class PartWork:
                 writers[name] = self._opened(name)
             for output in self._stage.stores:
                 with failing(output.node):
-                    file = self._of.store_file(output, self._number)
+                    file = self._of.folder.stored_file(output, self._number)
                     writers[output] = StoreWriter(file, self._graph.layouts[output])
             while (item := self._next()) is not None:
                 self._deliver(item.result(), writers)

@@ -25,7 +25,8 @@ from tasks.geo.engine import Engine, Place
 from tasks.geo.nodes import Outside
 from tasks.geo.part_work import PartRecord, PartWork
 from tasks.geo.plan import Plan
-from tasks.geo.stage_work import StageRecord, StageWork
+from tasks.geo.stage_folder import StageRecord
+from tasks.geo.stage_work import StageWork
 from tasks.geo.workers import in_thread
 from tasks.records import Reason
 

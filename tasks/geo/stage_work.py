@@ -1,15 +1,14 @@
-"""A stage of a run: prepared, its parts run, concluded; and its record in the run's folder, by which it is resumed."""
+"""A stage of a run: prepared, its parts run, concluded."""
 
 from __future__ import annotations
 
-import json
 import tempfile
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, wait
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from shutil import rmtree
 from typing import TYPE_CHECKING, Any, TypeVar, cast
@@ -21,9 +20,10 @@ from tasks.geo.meters import Measured, Meter
 from tasks.geo.nodes import Lookup, NodeProblem, Sink, Source, Work, Written
 from tasks.geo.part_work import TICK_S, PartRecord
 from tasks.geo.plan import Output, Stage
-from tasks.geo.stored import StoredPart, shares
+from tasks.geo.stage_folder import StageFolder, StageRecord
+from tasks.geo.stored import shares
 from tasks.geo.workers import in_thread
-from tasks.partials import PartialFile, disk
+from tasks.partials import disk
 
 if TYPE_CHECKING:
     from tasks.geo.engine import Engine
@@ -45,7 +45,7 @@ class StageWork:
 
     def __init__(self, engine: Engine, stage: Stage, key: str) -> None:
         self.engine, self.stage, self.key = engine, stage, key
-        self.folder = engine.folder / key
+        self.folder = StageFolder(engine.folder / key)
         self.stop = engine.stop
         self.dead: set[str] = set()
         self.growth: float | None = None
@@ -78,16 +78,12 @@ class StageWork:
         return self._bearing("prepare", self._prepared)
 
     def _prepared(self) -> list[int]:
-        with disk(self.folder):
-            self.folder.mkdir(parents=True, exist_ok=True)
-        parts = self.folder / "parts.json"
-        if not parts.exists():
-            _write_json(parts, self._parts())
+        self.folder.make(self._parts)
         for name in self.sinks:
             sink, layout = cast(Sink, self.engine.graph.nodes[name]), self.engine.graph.given(name)["input"]
             self._aside(name, lambda work, sink=sink, layout=layout: sink.prepare(layout, work))  # type: ignore[misc]
         self._share()
-        return [n for n in range(len(_read_json(parts))) if self.record(n) is None]
+        return [n for n in range(len(self.folder.parts)) if self.record(n) is None]
 
     def _share(self) -> None:
         """What the source keeps open while its parts are read."""
@@ -125,12 +121,12 @@ class StageWork:
         found = self.record(number)
         if found is not None:
             return found
-        part = {**_read_json(self.folder / "parts.json")[number], **(self._shared or {})}
+        part = {**self.folder.parts[number], **(self._shared or {})}
         with self._slots:
             if self.stop.is_set():
                 raise StopRequested("the run is ending.")
             record = self._bearing(f"part {number}", lambda: self.engine.run_part(self, number, part))
-        _write_json(self._part_file(number), asdict(record))
+        self.folder.keep_part(number, record)
         return record
 
     def _bearing(self, what: str, call: Callable[[], T]) -> T:
@@ -178,25 +174,8 @@ class StageWork:
 
     def record(self, number: int) -> PartRecord | None:
         """Of a part that was done, if what it stored is there."""
-        if not self._part_file(number).exists():
-            return None
-        said = _read_json(self._part_file(number))
-        record = PartRecord(
-            {name: Measured(**each) for name, each in said["measured"].items()},
-            {name: _written(each) for name, each in said["written"].items()},
-            {name: StoredPart(**each) for name, each in said["stored"].items()},
-        )
-        whole = record.written.keys() >= set(self.sinks) and all(
-            part.intact(self.folder) for part in record.stored.values()
-        )
-        return record if whole else None
-
-    def _part_file(self, number: int) -> Path:
-        return self.folder / f"part-{number:04}.json"
-
-    def store_file(self, output: Output, number: int) -> Path:
-        """Where a part keeps what it stores of an output."""
-        return self.folder / f"{output}-{number:04}.arrow"
+        record = self.folder.part(number)
+        return record if record and record.written.keys() >= set(self.sinks) else None
 
     def built(self, name: str, meter: Meter, stop: threading.Event) -> Any:
         """What a lookup looks things up in; built by the first who asks. What fails gives back what it held."""
@@ -225,7 +204,7 @@ class StageWork:
     def _written_as(self, node: str) -> str:
         """The run, and what its parts are to this node: the same where only other nodes of the stage were corrected."""
         if node not in self._keys:
-            self._keys[node] = self.engine.key_of(node, (self.folder / "parts.json").read_text())
+            self._keys[node] = self.engine.key_of(node, self.folder.parts_text)
         return f"{self.engine.run_id}-{self._keys[node]}"
 
     def _aside(self, name: str, call: Callable[[Work], T]) -> tuple[T, Measured]:
@@ -259,7 +238,7 @@ class StageWork:
         return self._bearing("conclude", self._concluded)
 
     def _concluded(self) -> StageRecord:
-        records = [cast(PartRecord, self.record(n)) for n in range(len(_read_json(self.folder / "parts.json")))]
+        records = [cast(PartRecord, self.record(n)) for n in range(len(self.folder.parts))]
         measured = dict.fromkeys(self.stage.nodes, Measured())
         for record in records:
             for name, each in record.measured.items():
@@ -272,47 +251,11 @@ class StageWork:
         stored = {str(o): [record.stored[str(o)] for record in records] for o in self.stage.stores}
         done = StageRecord(measured, written, stored)
         if not self.dead:  # else a resumed run tries again
-            _write_json(self.folder / "done.json", asdict(done))
+            self.folder.keep_done(done)
         self.concluded = done
         return done
-
-    def done(self) -> StageRecord | None:
-        """Its record, where an earlier attempt of the run concluded it."""
-        file = self.folder / "done.json"
-        if not file.exists():
-            return None
-        said = _read_json(file)
-        return StageRecord(
-            {name: Measured(**each) for name, each in said["measured"].items()},
-            {name: _written(each) for name, each in said["written"].items()},
-            {name: [StoredPart(**part) for part in parts] for name, parts in said["stored"].items()},
-        )
-
-
-@dataclass(frozen=True)
-class StageRecord:
-    """What a stage did."""
-
-    measured: dict[str, Measured]
-    written: dict[str, Written]
-    stored: dict[str, list[StoredPart]]
 
 
 def heals(error: BaseException) -> bool:
     """Whether another attempt may succeed."""
     return isinstance(error, TransientError | RateLimited | OutsideUnreachable)
-
-
-def _written(said: dict[str, Any]) -> Written:
-    return Written(said["features"], said["size_bytes"], tuple(said["places"]))
-
-
-def _read_json(path: Path) -> Any:
-    return json.loads(path.read_text())
-
-
-def _write_json(path: Path, value: Any) -> None:
-    """There, whole, or not."""
-    with PartialFile(path) as partial:
-        partial.write(json.dumps(value).encode())
-        partial.finish()

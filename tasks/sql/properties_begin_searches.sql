@@ -1,5 +1,5 @@
--- Searches of these municipalities and types: those that are under way, and new ones for the others. Notes of those
--- that are over, or were given up, go.
+-- New searches of these municipalities and types, but for those that are under way. Notes of those that are over, or
+-- were given up, go.
 UPDATE property_searches SET ended_at = now()
 WHERE ended_at IS NULL AND begun_at < now() - %(resumed_within_s)s * interval '1 second' AND source = %(source)s
   AND municipality = ANY(%(municipalities)s) AND address_type = ANY(%(address_types)s);
@@ -17,7 +17,4 @@ INSERT INTO property_queries (search_id, filters)
 SELECT search_id, jsonb_build_object('municipality', municipality, 'address_type', address_type)
 FROM property_searches WHERE ended_at IS NULL AND source = %(source)s
   AND municipality = ANY(%(municipalities)s) AND address_type = ANY(%(address_types)s)
-ON CONFLICT DO NOTHING;
-SELECT search_id FROM property_searches WHERE ended_at IS NULL AND source = %(source)s
-  AND municipality = ANY(%(municipalities)s) AND address_type = ANY(%(address_types)s)
-ORDER BY municipality, address_type
+ON CONFLICT DO NOTHING

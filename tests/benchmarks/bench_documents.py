@@ -89,7 +89,7 @@ def bench_dial() -> None:
 
 def bench_gs() -> None:
     """Ghostscript on all cores is the slowest: the same grey scans through gs alone, then through the flow."""
-    folder, number = HOME / "grey", 240
+    folder, number = HOME / "grey", 720
     folder.mkdir()
     for n in range(number):
         (folder / f"{n:04d}.pdf").write_bytes(make_scan(n % 20, kind=Kind.GREY, pages=2).content)

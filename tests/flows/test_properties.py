@@ -20,8 +20,10 @@ from pydantic import SecretStr
 
 from flows import cli
 from flows.blocks import LandrecordsRegister
+from tasks import properties_work
 from tasks.errors import ConfigurationError, OutsideUnreachable
 from tasks.pacing import host_of
+from tasks.properties_tools import Toolbox
 from tasks.records import RunReport
 from tasks.register_profile import load_register
 from tasks.register_tables import TABLES
@@ -498,3 +500,20 @@ def mistaken(tmp_path_factory: pytest.TempPathFactory, postgres_url: str, prefec
     """A world in which nothing is ever done."""
     with opened_world(tmp_path_factory.mktemp("mistakes"), postgres_url) as world:
         yield world
+
+
+def test_a_search_that_another_run_began_is_ended_by_who_settles_its_last_query(
+    monkeypatch: pytest.MonkeyPatch, world: World
+) -> None:
+    """The other run ended the first search, began the next, and found nothing to do while this one had its query."""
+
+    def begin(tools: Toolbox) -> None:
+        properties_work.begin(tools)
+        tools.database.rows("UPDATE property_searches SET ended_at = now()")
+        properties_work.begin(tools)
+
+    monkeypatch.setattr("flows.properties.begin", begin)
+    with SampleRegister({SMALL: 60}) as register:
+        report = load(register, [SMALL])
+    assert report.facts["searches"] == {"whole": 1, "short": 0, "unfinished": 0, "properties": 60}
+    assert count(world.database, "property_sightings") == 0
