@@ -28,6 +28,7 @@ from uuid import UUID
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT))
 
+from tasks import services
 from tests.benchmarks.bench_tiles import CONNECTIONS, WARM_S, WIDE, check, nginx, timed
 
 Figures = dict[str, float]
@@ -73,6 +74,8 @@ def run(home: Path, part: str, url: str, tiles: int, rows: int) -> Figures:
     said = subprocess.run(command, stdout=subprocess.PIPE, cwd=own, check=True, text=True).stdout
     if part != "plan":
         check(own / "out", tiles)
+    for service in ("postgres", "prefect"):
+        services.wait_until_gone(own / "home" / service)
     shutil.rmtree(own)
     return {name: float(figure) for name, figure in json.loads(said.splitlines()[-1]).items()}
 
