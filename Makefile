@@ -20,7 +20,7 @@ help: ## this list
 	@echo "make demo     sets everything up and runs the documents job on a sample portal: start here"
 	@echo "make up       the Prefect server, the sample servers and their deployments, until Ctrl-C"
 	@echo "make setup    .venv from the hashed lock, and the system packages (SYSTEM=skip: without those)"
-	@echo "make test     the tests, with coverage (ARGS='-k pacing': some of them)"
+	@echo "make test     the tests, with coverage (ARGS='-k pacing': some of them; KILLS=most: more kills)"
 	@echo "make lint     ruff, mypy, the floors of ARCHITECTURE.md, the lock against pyproject.toml"
 	@echo "make bench    the benchmarks, one after another (ONLY=pacing: some of them)"
 	@echo "make lock     requirements.txt anew after a change of pyproject.toml (UPGRADE=1: newest versions)"

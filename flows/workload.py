@@ -107,7 +107,7 @@ def _wait_for_the_end_of(parent: int) -> None:
         time.sleep(0.5)
     os.kill(os.getpid(), signal.SIGTERM)
     time.sleep(LAST_WORDS_S)
-    os._exit(143)  # it waits for the API to take its state
+    os._exit(TERMINATED)  # it waits for the API to take its state
 
 
 _end_with_server()

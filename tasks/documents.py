@@ -16,11 +16,11 @@ from tasks.agenda import PageOrder
 from tasks.checkpoints import Scope, Step
 from tasks.documents_tools import UPLOADERS, Job, Toolbox, toolbox
 from tasks.downloads import Download
-from tasks.errors import TransientError
+from tasks.errors import TransientError, refuse_when_stopped
 from tasks.ghostscript import optimise as optimise_file
 from tasks.pages import Row
 from tasks.pdf_facts import PdfFacts, sha256_of
-from tasks.pipeline import PAGE, PageResult, refuse_when_stopped, settle_all
+from tasks.pipeline import PAGE, PageResult, settle_all
 from tasks.portal import adapter_for, mismatch
 from tasks.records import ItemId, Outcome, Reason, Status
 from tasks.store import document_key, listed_key

@@ -6,6 +6,7 @@ catches a `requests`, `psycopg2` or `google` exception. Messages are one sentenc
 
 from __future__ import annotations
 
+from threading import Event
 from typing import Any
 
 
@@ -63,3 +64,9 @@ class SkippedItem(ItemError):
 
 class StopRequested(LandrecordsError):
     """The run is shutting down: unstarted items are released at once, nothing is counted."""
+
+
+def refuse_when_stopped(stop: Event | None) -> None:
+    """Raise StopRequested once the run is shutting down: long work asks now and then."""
+    if stop is not None and stop.is_set():
+        raise StopRequested("the run is ending; what was not done is left for the next one.")

@@ -11,12 +11,13 @@ from typing import Any, cast
 from prefect import Task, task
 from prefect.client.schemas.objects import State
 
+from tasks.errors import refuse_when_stopped
 from tasks.geo.chain import NodeFailed
 from tasks.geo.engine import Engine, RunRecord
 from tasks.geo.stage_folder import StageRecord
 from tasks.geo.stage_work import StageWork
 from tasks.geoetl_tools import Job, Toolbox, toolbox
-from tasks.pipeline import PAGE, PageResult, refuse_when_stopped, run_pages
+from tasks.pipeline import PAGE, PageResult, run_pages
 
 TAGS = {"geoetl"}
 MOST_RETRIES = 100

@@ -14,12 +14,12 @@ from typing import Any
 from prefect import task
 
 from tasks.agenda import PageOrder
-from tasks.errors import ItemError
+from tasks.errors import ItemError, refuse_when_stopped
 from tasks.exif import HEAD_BYTES, Flag, NeedMore, PhotoFacts
 from tasks.exif import Reader as ExifReader
 from tasks.pages import Row
 from tasks.photos_tools import Job, Toolbox, toolbox
-from tasks.pipeline import PAGE, PageResult, outcome_of, refuse_when_stopped
+from tasks.pipeline import PAGE, PageResult, outcome_of
 from tasks.postgres import sql_text
 from tasks.records import Outcome, Reason, Status
 from tasks.sftp import Ask, EntryKind, Failure, Listing, Read, Reader

@@ -9,8 +9,9 @@ from pathlib import Path
 
 from prefect import task
 
+from tasks.errors import refuse_when_stopped
 from tasks.photos_tools import Job, Toolbox, toolbox
-from tasks.pipeline import PAGE, PageResult, refuse_when_stopped
+from tasks.pipeline import PAGE, PageResult
 from tasks.postgres import sql_text
 from tasks.site_names import store_folder
 from tasks.site_outliers import find_outliers

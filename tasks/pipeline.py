@@ -139,12 +139,6 @@ def _failure(state: State[Any]) -> BaseException:
 # --- the items of one page ---
 
 
-def refuse_when_stopped(stop: threading.Event) -> None:
-    """A page that fails keeps the pages that wait for it from asking Prefect for a slot: the run ends sooner."""
-    if stop.is_set():
-        raise StopRequested("the run is ending; what this page had not done is given back.")
-
-
 def settle_all(page: Page, work: Callable[[Row], Outcome], *, threads: int, stop: threading.Event) -> None:
     """Run `work` on every row of a claimed page, `threads` at a time, settling each as it ends.
 

@@ -14,9 +14,9 @@ from prefect import task
 from tasks.agenda import PageOrder
 from tasks.bulk import Ask, Failure
 from tasks.bulk_engine import Result
-from tasks.errors import RateLimited, StopRequested
+from tasks.errors import RateLimited, StopRequested, refuse_when_stopped
 from tasks.pages import Page
-from tasks.pipeline import PAGE, PageResult, outcome_of, refuse_when_stopped
+from tasks.pipeline import PAGE, PageResult, outcome_of
 from tasks.properties_search import EnoughFound, Walk
 from tasks.properties_tools import Job, Toolbox, toolbox
 from tasks.records import Outcome

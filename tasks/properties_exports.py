@@ -7,7 +7,8 @@ from pathlib import Path
 
 from prefect import task
 
-from tasks.pipeline import PAGE, refuse_when_stopped
+from tasks.errors import refuse_when_stopped
+from tasks.pipeline import PAGE
 from tasks.properties_tools import Job, toolbox
 from tasks.register_exports import ExportOrder, make_snapshot, store_snapshot
 

@@ -16,7 +16,7 @@ from tasks.bulk_engine import BulkEngine, Result
 from tasks.checkpoints import Queue, Scope
 from tasks.level import Level
 from tasks.pacing import Clock, host_of
-from tasks.postgres import Database
+from tasks.postgres import Database, sql_text
 from tasks.register_loading import Loaded, Loader
 from tasks.register_profile import RegisterProfile
 from tasks.settings import Settings
@@ -80,11 +80,7 @@ class Job:
 
     def queries(self) -> Scope:
         """The queries of the run's searches."""
-        where = (
-            "search_id IN (SELECT s.search_id FROM property_searches AS s WHERE s.ended_at IS NULL"
-            " AND s.source = %(source)s AND s.municipality = ANY(%(municipalities)s)"
-            " AND s.address_type = ANY(%(address_types)s))"
-        )
+        where = f"search_id IN ({sql_text('properties_under_way')})"
         return Scope(where, self.scope().parameters)
 
     def stale(self, age: timedelta) -> Scope:

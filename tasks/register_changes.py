@@ -82,7 +82,7 @@ def mark_vanished(
     source: str,
     municipality: str,
     address_type: str,
-    whole: bool = True,
+    whole: bool,
 ) -> Missed:
     """Mark what the search did not name of its municipality and type, and no longer what it named.
 

@@ -21,12 +21,12 @@ from typing import Any, Literal
 
 from psycopg2 import sql
 
-from tasks.errors import OutsideUnreachable, TerminalError
+from tasks.errors import OutsideUnreachable, TerminalError, refuse_when_stopped
 from tasks.partials import disk
 from tasks.postgres import Cursor, Database, sql_text
 from tasks.register_snapshots import Rows, as_csv, columns_of, csv_file, parquet_file, rows_in
 from tasks.register_tables import TABLES, Table
-from tasks.store_objects import Store, refuse_when_stopped
+from tasks.store_objects import Store
 
 Format = Literal["geoparquet", "csv"]
 

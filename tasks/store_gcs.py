@@ -20,7 +20,7 @@ from typing import BinaryIO, cast
 from google.api_core import exceptions as api
 from google.cloud import storage
 
-from tasks.errors import ConfigurationError, TerminalError, TransientError
+from tasks.errors import ConfigurationError, TerminalError, TransientError, refuse_when_stopped
 from tasks.records import Reason
 from tasks.store_objects import (
     SOURCE_SHA256,
@@ -36,7 +36,6 @@ from tasks.store_objects import (
     judge,
     missing,
     read_facts,
-    refuse_when_stopped,
     require_same,
 )
 from tasks.store_upload import Upload

@@ -23,7 +23,7 @@ from stat import S_ISREG
 from threading import Event
 from typing import IO, Any, BinaryIO
 
-from tasks.errors import ConfigurationError, TransientError
+from tasks.errors import ConfigurationError, TransientError, refuse_when_stopped
 from tasks.records import Reason
 from tasks.store_folder import (
     flush,
@@ -51,7 +51,6 @@ from tasks.store_objects import (
     judge,
     missing,
     read_blocks,
-    refuse_when_stopped,
     require_same,
 )
 

@@ -18,7 +18,7 @@ from typing import BinaryIO, NamedTuple, Self
 
 import google_crc32c
 
-from tasks.errors import StopRequested, TerminalError, TransientError
+from tasks.errors import TerminalError, TransientError, refuse_when_stopped
 from tasks.records import Reason
 
 SOURCE_SHA256 = "source-sha256"
@@ -265,9 +265,3 @@ def spool_errors(path: Path) -> Iterator[None]:
         raise TransientError(
             Reason.SPOOL_LOST, f"{path} cannot be read ({exc.strerror}); it is fetched again."
         ) from exc
-
-
-def refuse_when_stopped(stop: Event | None) -> None:
-    """Raise StopRequested once the run is shutting down."""
-    if stop is not None and stop.is_set():
-        raise StopRequested("The run is stopping; nothing of this object was recorded.")

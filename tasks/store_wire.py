@@ -27,9 +27,9 @@ from tasks.errors import (
     OutsideUnreachable,
     StopRequested,
     TransientError,
+    refuse_when_stopped,
 )
 from tasks.records import Reason
-from tasks.store_objects import refuse_when_stopped
 
 # google-cloud-storage 3.17 asks for the bucket's metadata from a background thread at every request, tracing
 # or not, as long as it gets no answer: twice the requests, with 120 s of retries that no stop reaches.

@@ -166,7 +166,7 @@ def tile_of_quadkey(key: str) -> tuple[int, int, int]:
     return len(key), x, y
 
 
-def check_zooms(zoom: int | Sequence[int], highest: int = MAX_ZOOM) -> range:
+def check_zooms(zoom: int | Sequence[int], highest: int) -> range:
     """One zoom, or [first, last], as the zooms from first to last. Raises ConfigurationError."""
     ends = [zoom, zoom] if isinstance(zoom, int) else list(zoom)
     whole = all(isinstance(end, int) and not isinstance(end, bool) for end in ends)

@@ -14,7 +14,7 @@ from threading import Event
 from typing import Any
 
 from tasks.checkpoints import Scope
-from tasks.errors import ConfigurationError, StopRequested
+from tasks.errors import ConfigurationError, refuse_when_stopped
 from tasks.postgres import Database, sql_text
 from tasks.tile_grid import (
     Block,
@@ -167,8 +167,7 @@ def plan(database: Database, layer: Layer, area: Area, *, stop: Event | None = N
     """
     made = 0
     for batch in _batches(area.runs()):
-        if stop is not None and stop.is_set():
-            raise StopRequested("the run is ending; planning goes on with the next run.")
+        refuse_when_stopped(stop)
         made += _plan_batch(database, layer, batch)
     if made:
         database.rows("ANALYZE tiles")

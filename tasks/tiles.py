@@ -16,9 +16,9 @@ from prefect import task
 from tasks.agenda import PageOrder
 from tasks.bulk import Ask, Failure, Got
 from tasks.bulk_engine import Result
-from tasks.errors import ItemError, OutsideUnreachable, RateLimited
+from tasks.errors import ItemError, OutsideUnreachable, RateLimited, refuse_when_stopped
 from tasks.pages import Page, Row
-from tasks.pipeline import PAGE, PageResult, outcome_of, refuse_when_stopped
+from tasks.pipeline import PAGE, PageResult, outcome_of
 from tasks.records import Outcome, Reason, Status
 from tasks.store_objects import Small
 from tasks.tile_images import TileFacts, verify

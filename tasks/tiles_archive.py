@@ -13,8 +13,9 @@ from tasks.archive_geotiff import MEDIA_TYPE as GEOTIFF
 from tasks.archive_geotiff import check_mosaic, write_geotiff
 from tasks.archive_pmtiles import MEDIA_TYPE as PMTILES
 from tasks.archive_pmtiles import About, write_pmtiles
+from tasks.errors import refuse_when_stopped
 from tasks.geotiff_pixels import Compression
-from tasks.pipeline import PAGE, refuse_when_stopped
+from tasks.pipeline import PAGE
 from tasks.pmtiles_order import in_tile_id_order
 from tasks.postgres import sql_text
 from tasks.tile_grid import Block

@@ -83,6 +83,12 @@ class Geometries:
         kept = self._wkb.filter(pa.array(rows)) if rows.dtype == bool else self._wkb.take(pa.array(rows))
         return Geometries(wkb=kept)
 
+    def slice(self, first: int, count: int) -> Geometries:
+        """So many from there on, in the same memory."""
+        if self._shapes is not None:
+            return Geometries(shapes=self._shapes[first : first + count])
+        return Geometries(wkb=self._wkb.slice(first, count))
+
 
 def _unpickled(wkb: pa.Array) -> Geometries:
     return Geometries(wkb=wkb)
@@ -137,6 +143,11 @@ class Batch:
         count = int(rows.sum()) if rows.dtype == bool else len(rows)
         geometry = self.geometry.take(rows) if self.geometry is not None else None
         return Batch(self.layout, tuple(map(pick, self.attributes)), geometry, count)
+
+    def slice(self, first: int, count: int) -> Batch:
+        """The features from there on, so many, in the same memory."""
+        geometry = self.geometry.slice(first, count) if self.geometry is not None else None
+        return Batch(self.layout, tuple(array.slice(first, count) for array in self.attributes), geometry, count)
 
     def to_arrow(self) -> pa.RecordBatch:
         """One record batch, the geometry last as WKB with GeoArrow's extension name and CRS in the field's metadata."""

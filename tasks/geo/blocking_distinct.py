@@ -11,8 +11,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import shapely
 
+from tasks.errors import refuse_when_stopped
 from tasks.geo.batches import Batch, Shapes
-from tasks.geo.blocking_gathering import Held, stop_when_told
+from tasks.geo.blocking_gathering import Held
 from tasks.geo.blocking_sorting import Sorter, ascending, batches_of, table_of
 from tasks.geo.layouts import Layout
 from tasks.geo.nodes import Work
@@ -88,7 +89,7 @@ def distinct(batches: Iterable[Batch], digests_of: Digests, layout: Layout, work
     ):
         rows = 0
         for batch in batches:
-            stop_when_told(work)
+            refuse_when_stopped(work.stop)
             found = digests_of(batch, rows)
             if seen.full(batch.rows):
                 new = seen.unseen(found)

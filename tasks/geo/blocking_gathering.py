@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import shapely
 
-from tasks.errors import StopRequested
+from tasks.errors import refuse_when_stopped
 from tasks.geo.batches import Batch, Geometries, Shapes
 from tasks.geo.geometry_union import united
 from tasks.geo.layouts import Layout
@@ -62,7 +62,7 @@ class Gathering:
 
     def add(self, shapes: Shapes) -> None:
         """More of them. Raises StopRequested."""
-        stop_when_told(self._work)
+        refuse_when_stopped(self._work.stop)
         if self._shapes and not self._held.room(shapes_bytes(shapes)):
             self._shapes = [self._one()]
         self._shapes.append(shapes)
@@ -88,9 +88,3 @@ def objects(values: list[Any]) -> Shapes:
     made: Shapes = np.empty(len(values), dtype=object)
     made[:] = values
     return made
-
-
-def stop_when_told(work: Work) -> None:
-    """Raises StopRequested when the run is ending."""
-    if work.stop.is_set():
-        raise StopRequested("The run is being stopped.")

@@ -9,8 +9,9 @@ from typing import Literal
 import pyarrow as pa
 from pydantic import Field
 
+from tasks.errors import refuse_when_stopped
 from tasks.geo.batches import Batch
-from tasks.geo.blocking_gathering import Held, Reduce, stop_when_told
+from tasks.geo.blocking_gathering import Held, Reduce
 from tasks.geo.blocking_sorting import Sorter, ascending, batches_of
 from tasks.geo.blocking_states import ROW, Aggregated, States, starts
 from tasks.geo.fields import column
@@ -54,7 +55,7 @@ class Grouping(Blocking):
         """The states of all rows, those of a group beside one another."""
         rows = 0
         for batch in batches:
-            stop_when_told(work)
+            refuse_when_stopped(work.stop)
             table = states.of_rows(batch, rows)
             rows += batch.rows
             table = table if self._reduce else states.together(table)

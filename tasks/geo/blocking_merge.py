@@ -7,8 +7,8 @@ from typing import ClassVar
 
 import pyarrow as pa
 
+from tasks.errors import refuse_when_stopped
 from tasks.geo.batches import Batch
-from tasks.geo.blocking_gathering import stop_when_told
 from tasks.geo.layouts import UNKNOWN, Layout
 from tasks.geo.nodes import Blocking, NodeProblem, Work, node
 
@@ -39,7 +39,7 @@ class Merge(Blocking):
         layout = self.layouts(given)["output"]
         for batches in inputs.values():
             for batch in batches:
-                stop_when_told(work)
+                refuse_when_stopped(work.stop)
                 yield Batch(layout, tuple(_filled(batch, field) for field in layout.fields), batch.geometry, batch.rows)
 
 

@@ -10,8 +10,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from tasks.errors import refuse_when_stopped
 from tasks.geo.batches import Batch
-from tasks.geo.blocking_gathering import Held, stop_when_told
+from tasks.geo.blocking_gathering import Held
 from tasks.geo.layouts import Layout
 from tasks.geo.nodes import BATCH_BYTES, BATCH_ROWS, Work
 from tasks.partials import disk
@@ -51,7 +52,7 @@ class Sorter:
 
     def add(self, table: pa.Table) -> None:
         """More rows. Raises StopRequested, and the errors of a disk."""
-        stop_when_told(self._work)
+        refuse_when_stopped(self._work.stop)
         if not table.num_rows:
             return
         size_bytes = 2 * table.nbytes  # sorting makes a copy
@@ -97,7 +98,7 @@ class Sorter:
             pa.ipc.new_stream(file, first.schema) as writer,
         ):
             for table in (first, *tables):
-                stop_when_told(self._work)
+                refuse_when_stopped(self._work.stop)
                 writer.write_table(table, max_chunksize=_block_rows(table))
         return path
 
@@ -109,7 +110,7 @@ class Sorter:
         readers = [self._read(path) for path in runs]
         blocks: list[pa.Table | None] = [next(reader, None) for reader in readers]
         while any(block is not None for block in blocks):
-            stop_when_told(self._work)
+            refuse_when_stopped(self._work.stop)
             at_hand = [(i, block) for i, block in enumerate(blocks) if block is not None]
             self._held.become(2 * sum(block.nbytes for _, block in at_hand))
             given, taken = self._next([block for _, block in at_hand])

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any
 
-import numpy as np
 from pydantic import Field
 
-from tasks.errors import ConfigurationError, StopRequested
-from tasks.geo.batches import Batch, Geometries
+from tasks.errors import ConfigurationError, refuse_when_stopped
+from tasks.geo.batches import Batch
 from tasks.geo.layouts import Layout, crs_name, crs_of
 from tasks.geo.nodes import BATCH_BYTES, BATCH_ROWS, NodeProblem, Outside, Source, Work
 
@@ -51,10 +49,9 @@ class Features(Source):
         """No more than `limit` features, in batches that are not too large. Raises StopRequested."""
         left = self.limit
         for batch in batches:
-            taken = batch if left is None or batch.rows <= left else batch.take(np.arange(left))
+            taken = batch if left is None or batch.rows <= left else batch.slice(0, left)
             for piece in pieces(taken):
-                if work.stop.is_set():
-                    raise StopRequested("the run is ending.")
+                refuse_when_stopped(work.stop)
                 yield piece
             left = None if left is None else left - taken.rows
             if left == 0:
@@ -93,13 +90,7 @@ def pieces(batch: Batch) -> Iterator[Batch]:
             yield batch
         return
     for first in range(0, batch.rows, rows):
-        yield _slice(batch, first, min(rows, batch.rows - first))
-
-
-def _slice(batch: Batch, first: int, rows: int) -> Batch:
-    geometry = Geometries(wkb=batch.geometry.wkb.slice(first, rows)) if batch.geometry is not None else None
-    attributes = tuple(array.slice(first, rows) for array in batch.attributes)
-    return replace(batch, attributes=attributes, geometry=geometry, rows=rows)
+        yield batch.slice(first, min(rows, batch.rows - first))
 
 
 def head(path: Path, size_bytes: int) -> bytes:

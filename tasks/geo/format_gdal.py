@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import pyarrow as pa
 import shapely
 
-from tasks.errors import StopRequested, TerminalError
+from tasks.errors import TerminalError, refuse_when_stopped
 from tasks.geo.batches import Batch, arrow_geometry
 from tasks.geo.file_columns import geometry_name
 from tasks.geo.file_formats import Format, held_arrays, held_as, refuse_no_geometry, refuse_parts
@@ -152,8 +152,7 @@ class GeoPackage(Format):
 def _copy(source: Path, target: Path, stop: threading.Event) -> None:
     with disk(target.parent), source.open("rb") as old, target.open("wb") as new:
         while piece := old.read(_COPY_BYTES):
-            if stop.is_set():
-                raise StopRequested("the run is ending.")
+            refuse_when_stopped(stop)
             new.write(piece)
 
 

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from tasks.errors import StopRequested, TerminalError
+from tasks.errors import TerminalError, refuse_when_stopped
 from tasks.geo.batches import Batch
 from tasks.geo.file_formats import Format, refuse_no_geometry, refuse_parts
 from tasks.geo.format_gdal import GdalEncoder, empty_batch, order_for, record_batch
@@ -115,8 +115,7 @@ class ShapefileEncoder:
 
     def _pack(self, source: Any, target: Any) -> None:
         while piece := source.read(_PIECE_BYTES):
-            if self._stop.is_set():
-                raise StopRequested("the run is ending.")
+            refuse_when_stopped(self._stop)
             target.write(piece)
 
     def abandon(self) -> None:

@@ -18,7 +18,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from tasks.errors import LandrecordsError, OutsideUnreachable, StopRequested, TerminalError
+from tasks.errors import LandrecordsError, OutsideUnreachable, TerminalError, refuse_when_stopped
 from tasks.geo.gdal_process import refusal
 from tasks.records import Reason
 
@@ -66,8 +66,7 @@ class GdalProcess:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._process.wait(_TICK_S)
                 break
-            if self._stop.is_set():
-                raise StopRequested("the run is ending.")
+            refuse_when_stopped(self._stop)
         if self._process.returncode:
             raise self._verdict()
         self.abandon()

@@ -11,7 +11,7 @@ import numpy as np
 import shapely
 from shapely.errors import GEOSException
 
-from tasks.errors import StopRequested, TerminalError
+from tasks.errors import TerminalError, refuse_when_stopped
 from tasks.geo.batches import Shapes
 from tasks.records import Reason
 
@@ -82,8 +82,7 @@ _MULTI: dict[int, Callable[[Shapes], Any]] = {
 
 
 def _union(piece: Shapes, stop: Event | None) -> Any:
-    if stop is not None and stop.is_set():
-        raise StopRequested("The run is being stopped.")
+    refuse_when_stopped(stop)
     return piece[0] if len(piece) == 1 and shapely.is_valid(piece[0]) else shapely.union_all(piece)
 
 

@@ -12,8 +12,9 @@ import numpy as np
 import pyarrow as pa
 import shapely
 
+from tasks.errors import refuse_when_stopped
 from tasks.geo.batches import Batch, Geometries, Shapes
-from tasks.geo.blocking_gathering import SHAPE_BYTES, Held, objects, stop_when_told
+from tasks.geo.blocking_gathering import SHAPE_BYTES, Held, objects
 from tasks.geo.geometry_union import bad_geometry, collected, told, united
 from tasks.geo.layouts import Layout
 from tasks.geo.nodes import Work
@@ -79,7 +80,7 @@ def gathered(batches: Iterator[Batch], layout: Layout, held: Held, work: Work) -
     """
     shapes, columns = [objects([])], [[pa.array([], field.type)] for field in layout.fields]
     for batch in batches:
-        stop_when_told(work)
+        refuse_when_stopped(work.stop)
         kept = batch.take(~(shapely.is_missing(batch.shapes) | shapely.is_empty(batch.shapes)))
         held.become(held.size_bytes + 2 * kept.nbytes + SHAPE_BYTES * kept.rows)
         check_valid(kept.shapes)

@@ -7,8 +7,9 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 import shapely
 
+from tasks.errors import refuse_when_stopped
 from tasks.geo.batches import Batch, Shapes
-from tasks.geo.blocking_gathering import Held, shapes_bytes, stop_when_told
+from tasks.geo.blocking_gathering import Held, shapes_bytes
 from tasks.geo.geometry_kinds import dimension_of, geometry_of
 from tasks.geo.geometry_union import told
 from tasks.geo.layouts import UNKNOWN, Layout
@@ -43,7 +44,7 @@ class Union(WithColumns, Blocking):
             held.become(held.size_bytes + shapes_bytes(overlay.shapes))
             left_over = overlay.shapes.copy()
             for batch in inputs["input"]:
-                stop_when_told(work)
+                refuse_when_stopped(work.stop)
                 check_valid(batch.shapes)
                 rows, others = overlay.pairs(batch.shapes)
                 yield _of_batch(batch, overlay, rows, others, layout, work)

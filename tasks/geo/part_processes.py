@@ -13,7 +13,7 @@ from multiprocessing.connection import Pipe
 from pathlib import Path
 from typing import Any
 
-from tasks.errors import ItemError, StopRequested, TransientError
+from tasks.errors import ItemError, StopRequested, TransientError, refuse_when_stopped
 from tasks.geo.chain import NodeFailed
 from tasks.geo.engine import Engine
 from tasks.geo.part_work import TICK_S, PartRecord
@@ -99,8 +99,7 @@ class _Process:
         try:
             self._connection.send(task)
             while True:
-                if engine.stop.is_set():
-                    raise StopRequested("the run is ending.")
+                refuse_when_stopped(engine.stop)
                 if not self._connection.poll(TICK_S):
                     continue
                 match self._connection.recv():

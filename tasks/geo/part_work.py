@@ -16,8 +16,6 @@ from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
-import numpy as np
-
 from tasks.errors import StopRequested
 from tasks.geo.batches import Batch
 from tasks.geo.chain import Chain, Delivery, failing, overdue
@@ -166,8 +164,7 @@ class PartWork:
             growth = self._of.growth
             most = int(batch.rows * self._piece_bytes / (size_bytes * growth)) if growth else PROBE_ROWS
             last = min(batch.rows, first + max(most, LEAST_ROWS))
-            whole = last - first == batch.rows
-            self._submit_piece(batch if whole else batch.take(np.arange(first, last)), growth)
+            self._submit_piece(batch.slice(first, last - first), growth)
             first = last
 
     def _submit_piece(self, piece: Batch, growth: float | None) -> None:

@@ -12,7 +12,7 @@ import threading
 from collections.abc import Iterator
 from typing import Any
 
-from tasks.errors import StopRequested
+from tasks.errors import refuse_when_stopped
 from tasks.geo.nodes import BATCH_BYTES, BATCH_ROWS
 from tasks.geo.postgres_packing import HEADER, TRAILER
 
@@ -54,8 +54,7 @@ class _Taken:
 
     def __iter__(self) -> Iterator[Rows]:
         while True:
-            if self._stop.is_set():
-                raise StopRequested("the run is ending.")
+            refuse_when_stopped(self._stop)
             try:
                 found = self._batches.get(timeout=TICK_S)
             except queue.Empty:

@@ -9,11 +9,18 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, wait
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from shutil import rmtree
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from tasks.errors import LandrecordsError, OutsideUnreachable, RateLimited, StopRequested, TransientError
+from tasks.errors import (
+    LandrecordsError,
+    OutsideUnreachable,
+    RateLimited,
+    TransientError,
+    refuse_when_stopped,
+)
 from tasks.geo.chain import NodeFailed, failing, overdue
 from tasks.geo.memory import Account
 from tasks.geo.meters import Measured, Meter
@@ -80,8 +87,8 @@ class StageWork:
     def _prepared(self) -> list[int]:
         self.folder.make(self._parts)
         for name in self.sinks:
-            sink, layout = cast(Sink, self.engine.graph.nodes[name]), self.engine.graph.given(name)["input"]
-            self._aside(name, lambda work, sink=sink, layout=layout: sink.prepare(layout, work))  # type: ignore[misc]
+            sink = cast(Sink, self.engine.graph.nodes[name])
+            self._aside(name, partial(sink.prepare, self.engine.graph.given(name)["input"]))
         self._share()
         return [n for n in range(len(self.folder.parts)) if self.record(n) is None]
 
@@ -123,8 +130,7 @@ class StageWork:
             return found
         part = {**self.folder.parts[number], **(self._shared or {})}
         with self._slots:
-            if self.stop.is_set():
-                raise StopRequested("the run is ending.")
+            refuse_when_stopped(self.stop)
             record = self._bearing(f"part {number}", lambda: self.engine.run_part(self, number, part))
         self.folder.keep_part(number, record)
         return record
@@ -225,8 +231,7 @@ class StageWork:
 
         in_thread(f"geo-aside-{name}", work)
         while wait([made], TICK_S).not_done:
-            if self.stop.is_set():
-                raise StopRequested("the run is ending.")
+            refuse_when_stopped(self.stop)
             if meter.overdue:
                 raise overdue(name, limit_s)
         return made.result(), meter.measured
@@ -245,9 +250,11 @@ class StageWork:
                 measured[name] = measured[name].plus(each)
         written: dict[str, Written] = {}
         for name in self.sinks:
-            sink, parts = cast(Sink, self.engine.graph.nodes[name]), [record.written[name] for record in records]
-            concluded = self._aside(name, lambda work, sink=sink, parts=parts: sink.conclude(parts, work))  # type: ignore[misc]
-            written[name], measured[name] = concluded[0], measured[name].plus(concluded[1])
+            sink = cast(Sink, self.engine.graph.nodes[name])
+            written[name], took = self._aside(
+                name, partial(sink.conclude, [record.written[name] for record in records])
+            )
+            measured[name] = measured[name].plus(took)
         stored = {str(o): [record.stored[str(o)] for record in records] for o in self.stage.stores}
         done = StageRecord(measured, written, stored)
         if not self.dead:  # else a resumed run tries again

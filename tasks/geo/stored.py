@@ -15,7 +15,7 @@ from uuid import uuid4
 
 import pyarrow as pa
 
-from tasks.errors import StopRequested
+from tasks.errors import refuse_when_stopped
 from tasks.geo.batches import Batch, arrow_geometry
 from tasks.geo.layouts import Layout
 from tasks.geo.nodes import BATCH_ROWS
@@ -31,7 +31,6 @@ class StoredPart:
 
     file: str
     features: int
-    batches: int
     size_bytes: int
 
     def intact(self, folder: Path) -> bool:
@@ -48,7 +47,7 @@ class StoreWriter:
         self._path, self._partial = path, path.with_name(f".{path.name}.{uuid4().hex}.part")
         self._schema = schema_of(layout)
         self._small: list[pa.RecordBatch] = []
-        self._small_rows = self._rows = self._batches = 0
+        self._small_rows = self._rows = 0
         with disk(path.parent):
             path.parent.mkdir(parents=True, exist_ok=True)
             self._file = pa.OSFile(str(self._partial), "wb")
@@ -69,7 +68,7 @@ class StoreWriter:
             self._file.close()
             size_bytes = self._partial.stat().st_size
             self._partial.replace(self._path)
-        return StoredPart(self._path.name, self._rows, self._batches, size_bytes)
+        return StoredPart(self._path.name, self._rows, size_bytes)
 
     def abandon(self) -> None:
         """Leave nothing."""
@@ -83,7 +82,6 @@ class StoreWriter:
         with disk(self._path.parent):
             self._writer.write_batch(batch)
         self._rows += self._small_rows
-        self._batches += 1
         self._small, self._small_rows = [], 0
 
 
@@ -126,8 +124,7 @@ def read_pieces(folder: Path, pieces: Iterable[Piece], layout: Layout, stop: thr
                     begin, end = max(first, piece.first), min(last, piece.last)
                     if begin >= end:
                         continue
-                    if stop.is_set():
-                        raise StopRequested("the run is ending.")
+                    refuse_when_stopped(stop)
                     yield Batch.from_arrow(reader.get_batch(number).slice(begin - first, end - begin), layout)
 
 

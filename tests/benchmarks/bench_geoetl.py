@@ -11,8 +11,8 @@ included:
                                            part for each processor side by side, commits, indexes and swaps
 
 Seconds are those of the clock and of the processor (client and server), memory is the peak over all processes that work
-for a contender, the server's included. Afterwards the geometries of ours are compared with those of geopandas one by
-one. `--sizes` repeats ours with other numbers of features: its memory should stay the same.
+for a contender, the server's included (`client`: without it). Afterwards the geometries of ours are compared with those
+of geopandas one by one. `--sizes` repeats ours with other numbers of features: its memory should stay the same.
 
     python tests/benchmarks/bench_geoetl.py --features 1000000 --sizes 100000 3000000 --folder /dev/shm
 

@@ -127,7 +127,7 @@ def plain(url: str, tiles: int) -> Figures:
 
 
 def plan(_: str, rows: int) -> Figures:
-    """Rows made for a square of tiles."""
+    """Rows made for a block of tiles."""
     from tasks.postgres import open_database
     from tasks.settings import load_settings
     from tasks.tile_plan import area_of, open_layer

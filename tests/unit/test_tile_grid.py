@@ -192,13 +192,13 @@ def test_ranges_that_cannot_work(ends: list[int]) -> None:
 
 @pytest.mark.parametrize(("zoom", "zooms"), [(0, [0]), (21, [21]), ([3, 5], [3, 4, 5]), ((4, 4), [4])])
 def test_zooms(zoom: int | list[int], zooms: list[int]) -> None:
-    assert list(grid.check_zooms(zoom)) == zooms
+    assert list(grid.check_zooms(zoom, grid.MAX_ZOOM)) == zooms
 
 
 @pytest.mark.parametrize("zoom", [-1, 31, [5, 3], [1, 2, 3], [], True, [1.0, 2.0]])
 def test_zooms_that_cannot_work(zoom: int | list[int]) -> None:
     with pytest.raises(ConfigurationError, match="zoom"):
-        grid.check_zooms(zoom)
+        grid.check_zooms(zoom, grid.MAX_ZOOM)
 
 
 def test_counting_does_not_list() -> None:
