@@ -8,7 +8,7 @@ import socket
 from functools import cache
 from pathlib import Path
 
-from tasks import services
+from tasks.service_state import process_started
 
 
 @cache
@@ -28,10 +28,10 @@ _numbers = itertools.count(1)
 def new_owner() -> str:
     """A name for one page of work that says which process does it: machine/pid/start/number."""
     pid = os.getpid()
-    return f"{machine()}/{pid}/{services.process_started(pid)}/{next(_numbers)}"
+    return f"{machine()}/{pid}/{process_started(pid)}/{next(_numbers)}"
 
 
 def is_dead(owner: str) -> bool:
     """True when the owner was a process of this machine that has ended. Others are judged by their lease."""
     name, *process = owner.rsplit("/", 3)
-    return name == machine() and services.process_started(int(process[0])) != process[1]
+    return name == machine() and process_started(int(process[0])) != process[1]

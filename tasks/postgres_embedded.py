@@ -19,6 +19,7 @@ import psycopg2
 
 from tasks import services
 from tasks.errors import OutsideUnreachable
+from tasks.service_state import process_started
 
 EMBEDDED_DATABASE = "landrecords"
 
@@ -115,10 +116,10 @@ def _forget_crashed_postmaster(data: Path) -> None:
     pid_file = data / "postmaster.pid"
     with contextlib.suppress(OSError, ValueError, IndexError):
         pid = int(pid_file.read_text().splitlines()[0])
-        if services.process_started(pid) is not None and _is_postgres(pid):
+        if process_started(pid) is not None and _is_postgres(pid):
             os.kill(pid, signal.SIGINT)
             deadline = time.monotonic() + 20
-            while services.process_started(pid) is not None and time.monotonic() < deadline:
+            while process_started(pid) is not None and time.monotonic() < deadline:
                 time.sleep(0.05)
 
 

@@ -19,17 +19,12 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 from tasks.errors import ConfigurationError, OutsideUnreachable
-
-LINGER_S = 1.0
-"""How long a service outlives its last user, so that runs in a row share it."""
-
-STOP_TIMEOUT_S = 20.0
-"""How long a program may take to end in good order."""
+from tasks.service_state import lives, read_state, write_state
+from tasks.service_supervisor import STOP_TIMEOUT_S
 
 
 @dataclass(frozen=True)
@@ -99,8 +94,8 @@ def let_go(folder: Path) -> None:
 
 def running(folder: Path) -> dict[str, str] | None:
     """Facts of the service if it was ready once and its supervisor and program are alive, else None."""
-    state = _state(folder)
-    alive = _lives(state, "program") and _lives(state, "supervisor")
+    state = read_state(folder)
+    alive = lives(state, "program") and lives(state, "supervisor")
     return dict(state["facts"]) if alive and state["ready"] else None
 
 
@@ -108,8 +103,8 @@ def wait_until_gone(folder: Path, timeout_s: float = 15.0) -> bool:
     """True once nothing of the service runs any more."""
 
     def gone() -> bool:
-        state = _state(folder)
-        return not _lives(state, "program") and not _lives(state, "supervisor")
+        state = read_state(folder)
+        return not lives(state, "program") and not lives(state, "supervisor")
 
     return _wait_until(gone, timeout_s)
 
@@ -123,45 +118,19 @@ def _wait_until(condition: Callable[[], bool], timeout_s: float) -> bool:
     return True
 
 
-def process_started(pid: int) -> str | None:
-    """Start time of a live process in clock ticks since boot, None when there is none. With the pid it
-    names a process for ever: numbers are reused, start times are not."""
-    return _start_time(pid)
-
-
-def _state(folder: Path) -> dict[str, Any]:
-    try:
-        return dict(json.loads((folder / "state.json").read_text()))
-    except (OSError, ValueError):
-        return {}
-
-
-def _lives(state: Mapping[str, Any], role: str) -> bool:
-    return state.get("boot") == _boot() and _start_time(state[role]) == state[f"{role}_started"]
-
-
-@cache
-def _boot() -> str:
-    """Names this start of the machine: after the next one, other processes have the numbers of ours."""
-    try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    except OSError:
-        return ""
-
-
 def _end_leftovers(folder: Path) -> None:
     """End a service that was never ready because its starter was killed, and a program without supervisor."""
-    state = _state(folder)
+    state = read_state(folder)
     _end_process(state, "supervisor", signal.SIGTERM)
     _end_process(state, "program", signal.Signals(state.get("stop_signal", signal.SIGTERM)))
 
 
 def _end_process(state: Mapping[str, Any], role: str, stop_signal: signal.Signals) -> None:
     for number in (stop_signal, signal.SIGKILL):
-        if _lives(state, role):
+        if lives(state, role):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(state[role], number)
-            _wait_until(lambda: not _lives(state, role), STOP_TIMEOUT_S + 2)
+            _wait_until(lambda: not lives(state, role), STOP_TIMEOUT_S + 2)
 
 
 def _start(service: Service, starting: int) -> dict[str, str]:
@@ -179,7 +148,7 @@ def _start(service: Service, starting: int) -> dict[str, str]:
     log = (service.folder / "log").open("ab")
     with log:
         supervisor = subprocess.Popen(
-            [sys.executable, "-m", "tasks.services", str(service.folder), json.dumps(request)],
+            [sys.executable, "-m", "tasks.service_supervisor", str(service.folder), json.dumps(request)],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
@@ -195,9 +164,9 @@ def _start(service: Service, starting: int) -> dict[str, str]:
 def _wait_for(service: Service, supervisor: subprocess.Popen[bytes]) -> None:
     deadline = time.monotonic() + service.start_timeout_s
     while time.monotonic() < deadline:
-        state = _state(service.folder)
-        if _lives(state, "program") and service.probe():
-            _write_state(service.folder, {**state, "ready": True})
+        state = read_state(service.folder)
+        if lives(state, "program") and service.probe():
+            write_state(service.folder, {**state, "ready": True})
             return
         if supervisor.poll() is not None:
             break
@@ -228,102 +197,3 @@ def _locked_file(path: Path) -> Iterator[int]:
         yield descriptor
     finally:
         os.close(descriptor)
-
-
-def _start_time(pid: int) -> str | None:
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_text()
-    except OSError:
-        return _start_time_without_proc(pid)
-    fields = stat.rpartition(")")[2].split()
-    return None if fields[0] in "ZX" else fields[19]
-
-
-def _start_time_without_proc(pid: int) -> str | None:
-    if Path("/proc/self/stat").exists():
-        return None
-    shown = subprocess.run(["ps", "-o", "lstart=", "-p", str(pid)], capture_output=True, text=True, check=False)
-    return shown.stdout.strip() or None
-
-
-# --- the supervisor: `python -m tasks.services FOLDER REQUEST` ---
-
-
-def supervise(folder: Path, request: dict[str, Any]) -> int:
-    """Run the program until it ends, or until nobody holds the service any more."""
-    stopping = threading.Event()
-    signal.signal(signal.SIGTERM, lambda *_: stopping.set())
-    signal.signal(signal.SIGINT, lambda *_: None)  # not SIG_IGN, which the program would inherit
-    program = _run_program(folder, request)
-    _write_state(folder, _first_state(program.pid, request))
-    os.close(request["starting"])
-    users = _wait_for_last_user(folder, program, stopping)
-    _end(program, signal.Signals(request["stop_signal"]))
-    (folder / "state.json").unlink(missing_ok=True)
-    os.close(users)
-    return 0
-
-
-def _run_program(folder: Path, request: dict[str, Any]) -> subprocess.Popen[bytes]:
-    user = request["user"]
-    identity: dict[str, Any] = {"user": user, "group": _group_of(user), "extra_groups": []} if user else {}
-    environment = {**os.environ, **request["environment"]}
-    return subprocess.Popen(request["command"], cwd=folder, env=environment, stdin=subprocess.DEVNULL, **identity)
-
-
-def _group_of(user: str) -> int:
-    import pwd
-
-    return pwd.getpwnam(user).pw_gid
-
-
-def _first_state(pid: int, request: dict[str, Any]) -> dict[str, Any]:
-    return {
-        "program": pid,
-        "program_started": _start_time(pid),
-        "supervisor": os.getpid(),
-        "supervisor_started": _start_time(os.getpid()),
-        "stop_signal": request["stop_signal"],
-        "boot": _boot(),
-        "facts": request["facts"],
-        "ready": False,
-    }
-
-
-def _write_state(folder: Path, state: Mapping[str, Any]) -> None:
-    temporary = folder / "state.json.new"
-    temporary.write_text(json.dumps(state))
-    temporary.replace(folder / "state.json")
-
-
-def _wait_for_last_user(folder: Path, program: subprocess.Popen[bytes], stopping: threading.Event) -> int:
-    """Returns once nobody held the service for LINGER_S, with the users' file locked so that nobody comes
-    meanwhile; or, unlocked, once the program ended by itself or a SIGTERM came."""
-    descriptor = os.open(folder / "holders", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-    unused_since: float | None = None
-    while program.poll() is None and not stopping.wait(0.2):
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            unused_since = None
-            continue
-        unused_since = unused_since or time.monotonic()
-        if time.monotonic() - unused_since >= LINGER_S:
-            return descriptor
-        fcntl.flock(descriptor, fcntl.LOCK_UN)
-    return descriptor
-
-
-def _end(program: subprocess.Popen[bytes], stop_signal: signal.Signals) -> None:
-    if program.poll() is not None:
-        return
-    program.send_signal(stop_signal)
-    try:
-        program.wait(timeout=STOP_TIMEOUT_S)
-    except subprocess.TimeoutExpired:
-        program.kill()
-        program.wait()
-
-
-if __name__ == "__main__":
-    sys.exit(supervise(Path(sys.argv[1]), json.loads(sys.argv[2])))

@@ -7,8 +7,6 @@ parameter or an input, is done anew with all that follows from it.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
 import os
 import queue
@@ -20,11 +18,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
-from pydantic import SecretStr
-
 from tasks.errors import StopRequested
 from tasks.geo.batches import Batch
 from tasks.geo.chain import NodeFailed
+from tasks.geo.keys import Keys
 from tasks.geo.memory import Budget
 from tasks.geo.nodes import Outside, Source
 from tasks.geo.part_work import TICK_S, PartRecord, PartWork
@@ -111,9 +108,8 @@ class Engine:
         self.flying: dict[str, threading.Thread] = {}
         self.fingerprints = dict(fingerprints) if fingerprints is not None else self._fingerprints()
         self.run_part: RunPart = lambda work, number, part: PartWork(work, number, part).run()
-        self.works: dict[str, StageWork] = {}
-        for stage in plan.stages:
-            self.works[stage.name] = StageWork(self, stage, self._key(stage))
+        self.keys = Keys(plan, self.fingerprints)
+        self.works = {stage.name: StageWork(self, stage, self.keys.stages[stage.name]) for stage in plan.stages}
 
     def _fingerprints(self) -> dict[str, str]:
         sources = {name: node for name, node in self.graph.nodes.items() if isinstance(node, Source)}
@@ -125,31 +121,6 @@ class Engine:
         self.workers.close()
         for work in self.works.values():
             work.close()
-
-    def _key(self, stage: Stage) -> str:
-        """Changes with anything that changes what the stage makes."""
-        said = {
-            "nodes": [self._said(name) for name in stage.nodes],
-            "flows": sorted((str(output), list(names)) for output, names in stage.flows.items()),
-            "stores": sorted(map(str, stage.stores)),
-            "needs": [(str(need), self.works[self.plan.makers[need].name].key) for need in stage.needs],
-            "fingerprint": self.fingerprints.get(stage.root) if isinstance(stage.root, str) else None,
-        }
-        return _hash(said)
-
-    def key_of(self, node: str, parts: str) -> str:
-        """Changes with anything that changes what is given to this node in these parts, or what it does with it."""
-        before = sorted({node, *(name for name, after in self.graph.below.items() if node in after)})
-        said = {
-            "nodes": [self._said(name) for name in before],
-            "edges": sorted(str(edge) for edge in self.graph.edges if edge.target in before),
-            "fingerprints": {name: self.fingerprints[name] for name in before if name in self.fingerprints},
-            "parts": parts,
-        }
-        return _hash(said)
-
-    def _said(self, name: str) -> tuple[str, str, dict[str, Any]]:
-        return name, self.graph.nodes[name].type, self.graph.nodes[name].model_dump()
 
     # --- what stages ask for ---
 
@@ -292,12 +263,3 @@ class Engine:
         delay_s = RETRY_AFTER_S[min(failed.attempt, len(RETRY_AFTER_S)) - 1]
         failed.again = failed.again and not self.stop.wait(delay_s)
         return failed.again
-
-
-def _hash(said: dict[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(said, sort_keys=True, default=_plain).encode()).hexdigest()[:16]
-
-
-def _plain(value: Any) -> str:
-    """Another address of a database is another place, though nobody may see it."""
-    return value.get_secret_value() if isinstance(value, SecretStr) else str(value)

@@ -210,7 +210,7 @@ class StageWork:
     def _written_as(self, node: str) -> str:
         """The run, and what its parts are to this node: the same where only other nodes of the stage were corrected."""
         if node not in self._keys:
-            self._keys[node] = self.engine.key_of(node, self.folder.parts_text)
+            self._keys[node] = self.engine.keys.of_node(node, self.folder.parts_text)
         return f"{self.engine.run_id}-{self._keys[node]}"
 
     def _aside(self, name: str, call: Callable[[Work], T]) -> tuple[T, Measured]:

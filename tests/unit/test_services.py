@@ -16,8 +16,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tasks import services
+from tasks import service_supervisor, services
 from tasks.errors import OutsideUnreachable
+from tasks.service_state import process_started
 from tasks.services import Service
 
 PROGRAM = """
@@ -68,7 +69,7 @@ def pids(folder: Path, file: str) -> list[int]:
 
 
 def gone(pid: int) -> bool:
-    return services.process_started(pid) is None
+    return process_started(pid) is None
 
 
 def eventually(condition: Callable[[], bool], seconds: float = 20.0) -> bool:
@@ -111,7 +112,7 @@ def test_processes_that_start_together_share_one(folder: Path) -> None:
         for user in together[:-1]:
             user.send_signal(signal.SIGKILL)
             user.wait()
-        time.sleep(services.LINGER_S + 0.7)
+        time.sleep(service_supervisor.LINGER_S + 0.7)
         assert not gone(program), "the last user still has it"
         together[-1].send_signal(signal.SIGKILL)
         assert eventually(lambda: gone(program))
@@ -216,9 +217,9 @@ def test_a_program_that_ignores_its_signal_is_killed(folder: Path, monkeypatch: 
     }
     folder.mkdir()
     monkeypatch.setattr(services, "STOP_TIMEOUT_S", 0.5)
-    program = services._run_program(folder, request)
+    program = service_supervisor._run_program(folder, request)
     assert eventually(lambda: (folder / "answer").exists())
-    services._end(program, signal.SIGTERM)
+    service_supervisor._end(program, signal.SIGTERM)
     assert program.returncode == -signal.SIGKILL
 
 
@@ -246,7 +247,7 @@ def test_the_state_of_another_boot_is_not_believed(folder: Path) -> None:
     """After a restart of the machine the same numbers may be other processes: they are left alone."""
     folder.mkdir()
     with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"]) as stranger:
-        alive = {"program": stranger.pid, "program_started": services.process_started(stranger.pid)}
+        alive = {"program": stranger.pid, "program_started": process_started(stranger.pid)}
         other = {f"supervisor{part[7:]}": value for part, value in alive.items()}
         told = {**alive, **other, "stop_signal": 15, "boot": "before", "facts": {"address": "gone"}, "ready": True}
         (folder / "state.json").write_text(json.dumps(told))
@@ -258,10 +259,10 @@ def test_the_state_of_another_boot_is_not_believed(folder: Path) -> None:
 
 def test_a_process_is_named_by_number_and_start() -> None:
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
-        started = services.process_started(process.pid)
+        started = process_started(process.pid)
         assert started is not None
-        assert started == services.process_started(process.pid)
+        assert started == process_started(process.pid)
         process.kill()
         os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
-        assert services.process_started(process.pid) is None, "a zombie has ended"
-    assert services.process_started(2**22 + 1) is None
+        assert process_started(process.pid) is None, "a zombie has ended"
+    assert process_started(2**22 + 1) is None
