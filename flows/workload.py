@@ -9,10 +9,11 @@ import logging
 import os
 import re
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from types import FrameType
+from types import FrameType, TracebackType
 from typing import Any, Generic, ParamSpec, TypeVar
 
 from prefect import Flow
@@ -54,15 +55,28 @@ class Workload(Flow[P, R], Generic[P, R]):
         """Run the flow. Deployments do not pass here: their worker has its server already.
 
         A mistake or an error raised on purpose comes without the sixty lines of Prefect's inside: its sentence says
-        everything.
+        everything, and is all that a script which does not catch it ends with.
         """
+        sys.excepthook = _say_plainly
         for address in _addresses([args, kwargs]):
             refuse_password(address)
         with terminable(), prefect_api(load_settings()):
             try:
                 return super().__call__(*args, **_veiled(self.fn, kwargs))
-            except (LandrecordsError, ParameterTypeError) as exc:
+            except ON_PURPOSE as exc:
                 raise exc.with_traceback(None) from None
+
+
+ON_PURPOSE = (LandrecordsError, ParameterTypeError)
+
+_former_hook = sys.excepthook
+
+
+def _say_plainly(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    if isinstance(error, ON_PURPOSE):
+        print(f"landrecords: {error}", file=sys.stderr)  # noqa: T201 - the end of a script
+    else:
+        _former_hook(kind, error, trace)
 
 
 _ADDRESS = re.compile(r"\w[\w+.-]*://[^\s\"']+")

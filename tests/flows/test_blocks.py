@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -112,6 +113,19 @@ def test_a_password_in_an_address_is_refused_before_prefect_hears_of_it(prefect_
         with pytest.raises(ConfigurationError, match=r"holds a password.*block:NAME") as caught:
             call()
         assert "t0ps3cret" not in str(caught.value)
+
+
+def test_a_script_ends_with_the_sentence_alone(tmp_path: Path) -> None:
+    def said(script: str) -> str:
+        command = [sys.executable, "-c", f"from flows.documents import documents\n{script}"]
+        done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=60, check=False)
+        assert done.returncode == 1
+        return done.stderr
+
+    mistaken = "documents('http://clerk:t0ps3cret@127.0.0.1:1/')"
+    assert re.fullmatch(r"landrecords: the address of 127\.0\.0\.1 holds a password, .*\n", said(mistaken))
+    crash = f"try:\n    {mistaken}\nexcept Exception:\n    1 / 0"
+    assert "Traceback" in said(crash), "what nobody raised on purpose is shown whole"
 
 
 @pytest.mark.parametrize(
